@@ -1,0 +1,100 @@
+//! From C arguments to Rust values, checked: the only place that makes slices and strings of the caller's pointers.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::slice;
+
+use super::handle::null;
+use crate::error::{Error, Result};
+
+/// The caller's bytes; NULL with length 0 is empty.
+#[inline]
+pub(super) unsafe fn bytes<'a>(data: *const c_void, len: usize, name: &'static str) -> Result<&'a [u8]> {
+    if data.is_null() {
+        return if len == 0 { Ok(&[]) } else { Err(null(name)) };
+    }
+    if len > isize::MAX as usize {
+        return Err(Error::invalid(format!("{name}: a length of {len} bytes is impossible")));
+    }
+    // SAFETY: contract B.
+    Ok(unsafe { slice::from_raw_parts(data.cast(), len) })
+}
+
+/// The caller's buffer, which need not be initialised: only ever written.
+#[inline]
+pub(super) unsafe fn buffer<'a>(
+    data: *mut c_void,
+    capacity: usize,
+    name: &'static str,
+) -> Result<&'a mut [std::mem::MaybeUninit<u8>]> {
+    if data.is_null() {
+        return if capacity == 0 { Ok(&mut []) } else { Err(null(name)) };
+    }
+    if capacity > isize::MAX as usize {
+        return Err(Error::invalid(format!("{name}: a capacity of {capacity} bytes is impossible")));
+    }
+    // SAFETY: contract B.
+    Ok(unsafe { slice::from_raw_parts_mut(data.cast(), capacity) })
+}
+
+/// The caller's array of `count` elements; NULL with 0 is empty.
+pub(super) unsafe fn array<'a, T>(data: *const T, count: usize, name: &'static str) -> Result<&'a [T]> {
+    if data.is_null() {
+        return if count == 0 { Ok(&[]) } else { Err(null(name)) };
+    }
+    if count > isize::MAX as usize / size_of::<T>().max(1) {
+        return Err(Error::invalid(format!("{name}: {count} elements are impossible")));
+    }
+    // SAFETY: contract B, for elements.
+    Ok(unsafe { slice::from_raw_parts(data, count) })
+}
+
+/// A required string.
+pub(super) unsafe fn text<'a>(text: *const c_char, name: &'static str) -> Result<&'a CStr> {
+    // SAFETY: contract S.
+    unsafe { optional_text(text) }.ok_or_else(|| null(name))
+}
+
+/// A string that may be NULL.
+pub(super) unsafe fn optional_text<'a>(text: *const c_char) -> Option<&'a CStr> {
+    // SAFETY: contract S.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
+}
+
+/// A required output.
+#[inline]
+pub(super) fn out<T>(out: *mut T, name: &'static str) -> Result<*mut T> {
+    if out.is_null() { Err(null(name)) } else { Ok(out) }
+}
+
+/// Fills an output that may be NULL.
+#[inline]
+pub(super) unsafe fn put<T>(out: *mut T, value: T) {
+    if !out.is_null() {
+        // SAFETY: contract O.
+        unsafe { out.write(value) };
+    }
+}
+
+/// Only the bits in `known` may be set.
+pub(super) fn flags(flags: u32, known: u32, name: &'static str) -> Result<u32> {
+    match flags & !known {
+        0 => Ok(flags),
+        unknown => Err(Error::invalid(format!("{name}: unknown bits {unknown:#x}"))),
+    }
+}
+
+/// A required callback.
+pub(super) fn callback<F>(callback: Option<F>, name: &'static str) -> Result<F> {
+    callback.ok_or_else(|| null(name))
+}
+
+/// Copies a text into a caller's buffer, cut off where it does not fit, NUL-terminated. `capacity` is not 0.
+pub(super) unsafe fn copy_text(text: &[u8], buffer: *mut c_void, capacity: usize, name: &'static str) -> Result<()> {
+    // SAFETY: forwarded.
+    let buffer = unsafe { self::buffer(buffer, capacity, name)? };
+    let length = text.len().min(capacity - 1);
+    for (to, &from) in buffer.iter_mut().zip(text[..length].iter().chain([&0])) {
+        to.write(from);
+    }
+    Ok(())
+}

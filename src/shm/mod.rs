@@ -1,0 +1,20 @@
+//! Memory that several processes see, and the only ways to touch it.
+//!
+//! Whatever lies here may be written by a process that is dying, stopped, of another build or hostile, at any moment. So it
+//! consists of atomic words and plain bytes only ([`Shared`]), is never the target of a Rust reference to anything else, and every
+//! value read from it is validated before it is used as an index, a length or an address. No number found here is ever signalled,
+//! waited for or used as a descriptor.
+#![allow(unsafe_code, reason = "typed views of mapped memory")]
+
+pub mod bytes;
+pub mod cell;
+pub mod segment;
+pub mod slab;
+pub mod word;
+pub mod words;
+
+pub use bytes::Bytes;
+pub use cell::RobustCell;
+pub use segment::{Object, Segment};
+pub use word::{Shared, Word, Word64};
+pub use words::{Woken, Words};

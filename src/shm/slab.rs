@@ -1,0 +1,57 @@
+//! Small objects share a memfd.
+//!
+//! A slot is never used twice: a process that was forked meanwhile may still use the object that lay there. A slab is unmapped when
+//! all its objects are freed, so only slabs with a long-lived object in them stay. A forked child starts a slab of its own:
+//! [`PerProcess`] sees to that.
+
+use std::sync::Arc;
+
+use super::segment::{Object, Segment};
+use super::word::Shared;
+use crate::error::Result;
+use crate::sys::per_process::PerProcess;
+
+const SLAB_LENGTH: usize = 16 << 10;
+/// A cache line: neighbours do not disturb each other.
+const SLOT_ALIGN: usize = 64;
+
+#[derive(Default)]
+struct Current {
+    segment: Option<Arc<Segment>>,
+    used: usize,
+}
+
+static CURRENT: PerProcess<Current> = PerProcess::new();
+
+/// A fresh `T`, all zeros.
+pub fn place<T: Shared>() -> Result<Object<T>> {
+    const { assert!(size_of::<T>() <= SLAB_LENGTH && align_of::<T>() <= SLOT_ALIGN) };
+    CURRENT.with(|current| {
+        let length = size_of::<T>().next_multiple_of(SLOT_ALIGN);
+        let segment = match &current.segment {
+            Some(segment) if current.used + length <= SLAB_LENGTH => segment.clone(),
+            _ => {
+                let segment = Segment::create(c"tine:slab", SLAB_LENGTH)?;
+                current.used = 0;
+                current.segment.insert(segment).clone()
+            }
+        };
+        let object = segment.object(current.used)?;
+        current.used += length;
+        Ok(object)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shm::Word;
+
+    #[test]
+    fn neighbours_share_a_segment_and_no_bytes() {
+        let first = place::<[Word; 4]>().unwrap();
+        let second = place::<[Word; 4]>().unwrap();
+        first[3].atomic().store(7, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(second[0].atomic().load(std::sync::atomic::Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,136 @@
+//! How algorithms reach the words.
+//!
+//! Everything in `sync` and `ipc` is generic over [`Words`]. In the product it is [`Thread`]: plain atomics, futex(2), the kernel's
+//! robust list. Under test it is a model of the three, driven by a scheduler that decides who steps next and who is killed
+//! (`sync/explore.rs`). So what is explored is the product's own code.
+
+use std::sync::atomic::Ordering;
+
+use super::{RobustCell, Word, Word64};
+use crate::error::Result;
+use crate::sys::futex;
+use crate::sys::{Deadline, thread::Thread};
+
+pub use crate::sys::futex::Woken;
+
+/// The calling thread's access to shared words.
+pub trait Words: Copy {
+    /// The number of the calling thread, below 2^30 and never 0.
+    fn tid(self) -> u32;
+
+    fn load(self, word: &Word, order: Ordering) -> u32;
+    fn store(self, word: &Word, value: u32, order: Ordering);
+    /// Compare and swap; answers the previous value either way. Failure orders as `Relaxed`.
+    fn cas(self, word: &Word, current: u32, new: u32, order: Ordering) -> std::result::Result<u32, u32>;
+    fn and(self, word: &Word, mask: u32, order: Ordering) -> u32;
+
+    fn load64(self, word: &Word64, order: Ordering) -> u64;
+    fn store64(self, word: &Word64, value: u64, order: Ordering);
+    fn cas64(self, word: &Word64, current: u64, new: u64, order: Ordering) -> std::result::Result<u64, u64>;
+
+    /// Sleeps while `word` holds `expected`. Fails only if the thread's interrupt check says so.
+    fn wait(self, word: &Word, expected: u32, deadline: &Deadline) -> Result<Woken>;
+    /// Wakes at most `count` sleepers; answers how many.
+    fn wake(self, word: &Word, count: u32) -> u32;
+
+    /// From here until [`Words::clear_pending`] the kernel looks at this word too if the thread ends: owned by the thread, it becomes
+    /// owner-dead and one sleeper is woken; owned by nobody, one sleeper is woken. One word at a time.
+    fn set_pending(self, cell: &RobustCell);
+    fn clear_pending(self);
+
+    /// Puts a pending, owned cell on the thread's list: the kernel looks at it until [`Words::unlink`], also when it is not pending.
+    fn link(self, cell: &RobustCell) -> Result<()>;
+    /// `false`: somebody wrote over the node in shared memory.
+    fn unlink(self, cell: &RobustCell) -> bool;
+    /// Whether this thread has linked the cell.
+    fn holds(self, cell: &RobustCell) -> bool;
+
+    /// Between two looks at a word that somebody else will change; `turn` counts them.
+    fn relax(self, turn: u32);
+}
+
+impl Words for Thread {
+    #[inline]
+    fn tid(self) -> u32 {
+        Thread::tid(self)
+    }
+
+    #[inline]
+    fn load(self, word: &Word, order: Ordering) -> u32 {
+        word.atomic().load(order)
+    }
+
+    #[inline]
+    fn store(self, word: &Word, value: u32, order: Ordering) {
+        word.atomic().store(value, order);
+    }
+
+    #[inline]
+    fn cas(self, word: &Word, current: u32, new: u32, order: Ordering) -> std::result::Result<u32, u32> {
+        word.atomic().compare_exchange(current, new, order, Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn and(self, word: &Word, mask: u32, order: Ordering) -> u32 {
+        word.atomic().fetch_and(mask, order)
+    }
+
+    #[inline]
+    fn load64(self, word: &Word64, order: Ordering) -> u64 {
+        word.atomic().load(order)
+    }
+
+    #[inline]
+    fn store64(self, word: &Word64, value: u64, order: Ordering) {
+        word.atomic().store(value, order);
+    }
+
+    #[inline]
+    fn cas64(self, word: &Word64, current: u64, new: u64, order: Ordering) -> std::result::Result<u64, u64> {
+        word.atomic().compare_exchange(current, new, order, Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn wait(self, word: &Word, expected: u32, deadline: &Deadline) -> Result<Woken> {
+        futex::wait(word.atomic(), expected, deadline)
+    }
+
+    #[inline]
+    fn wake(self, word: &Word, count: u32) -> u32 {
+        futex::wake(word.atomic(), count)
+    }
+
+    #[inline]
+    fn set_pending(self, cell: &RobustCell) {
+        Thread::set_pending(self, cell.word.atomic().as_ptr());
+    }
+
+    #[inline]
+    fn clear_pending(self) {
+        Thread::clear_pending(self);
+    }
+
+    #[inline]
+    fn link(self, cell: &RobustCell) -> Result<()> {
+        // SAFETY: cells lie in mappings that their object keeps alive; an object that is freed while its lock is held leaves its
+        // memory mapped (`Object::leak_if_held`).
+        unsafe { Thread::link(self, cell.word.atomic().as_ptr()) }
+    }
+
+    #[inline]
+    fn unlink(self, cell: &RobustCell) -> bool {
+        // SAFETY: as above.
+        unsafe { Thread::unlink(self, cell.word.atomic().as_ptr()) }
+    }
+
+    #[inline]
+    fn holds(self, cell: &RobustCell) -> bool {
+        Thread::holds(self, cell.word.atomic().as_ptr())
+    }
+
+    #[inline]
+    fn relax(self, turn: u32) {
+        // Two runners on one core: who spins without yielding starves the very process it waits for.
+        if turn % 16 == 15 { std::thread::yield_now() } else { std::hint::spin_loop() }
+    }
+}

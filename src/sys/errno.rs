@@ -1,0 +1,41 @@
+//! From the operating system's numbers to our kinds.
+
+use std::fmt::Display;
+
+use crate::error::{Error, Kind};
+
+/// The calling thread's `errno`.
+pub fn errno() -> i32 {
+    // SAFETY: libc returns the address of this thread's errno.
+    unsafe { *libc::__errno_location() }
+}
+
+/// An error for a call that failed with `errno`; `what` is the call with the arguments that matter.
+#[cold]
+pub fn failure(errno: i32, what: impl Display) -> Error {
+    let reason = std::io::Error::from_raw_os_error(errno);
+    Error::with_errno(kind(errno), errno, format!("{what}: {reason}"))
+}
+
+/// [`failure`] with the calling thread's `errno`.
+#[cold]
+pub fn last_failure(what: impl Display) -> Error {
+    failure(errno(), what)
+}
+
+/// The numbers that a caller can act on have a status of their own; everything else is ESYS.
+fn kind(errno: i32) -> Kind {
+    match errno {
+        libc::ENOMEM => Kind::NoMemory,
+        libc::ENOSPC | libc::EFBIG | libc::EDQUOT => Kind::NoSpace,
+        libc::EPERM => Kind::NotPermitted,
+        libc::EACCES => Kind::Access,
+        libc::ENOENT => Kind::NotFound,
+        libc::EEXIST => Kind::Exists,
+        libc::ENOTDIR => Kind::NotDirectory,
+        libc::EMFILE | libc::ENFILE => Kind::NoDescriptors,
+        libc::EAGAIN => Kind::Again,
+        libc::ENOSYS | libc::EOPNOTSUPP => Kind::NotSupported,
+        _ => Kind::System,
+    }
+}

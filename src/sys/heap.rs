@@ -1,0 +1,58 @@
+//! Memory from libc's allocator, for buffers that change hands to C: freed without knowing the length.
+
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+use crate::error::{Error, Kind, Result};
+
+/// A buffer for the caller; freed when dropped unless it is handed out.
+pub struct Buffer {
+    memory: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: owned memory.
+unsafe impl Send for Buffer {}
+
+impl Buffer {
+    /// Never null, also for length 0.
+    pub fn new(length: usize) -> Result<Buffer> {
+        // SAFETY: any size is fine.
+        let memory = unsafe { libc::malloc(length.max(1)) };
+        match NonNull::new(memory.cast()) {
+            Some(memory) => Ok(Buffer { memory, length }),
+            None => Err(Error::new(Kind::NoMemory, format!("no memory for {length} bytes"))),
+        }
+    }
+
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    pub fn as_uninit(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: ours, that long, and never read through this type.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr().cast(), self.length) }
+    }
+
+    /// The caller frees it with `tine_free`.
+    pub fn hand_out(self) -> *mut c_void {
+        let memory = self.memory.as_ptr().cast();
+        std::mem::forget(self);
+        memory
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: from malloc, ours.
+        unsafe { libc::free(self.memory.as_ptr().cast()) };
+    }
+}
+
+/// # Safety
+/// NULL or from [`Buffer::hand_out`], not freed yet.
+pub unsafe fn free(memory: *mut c_void) {
+    // SAFETY: forwarded.
+    unsafe { libc::free(memory) };
+}

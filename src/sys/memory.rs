@@ -1,0 +1,138 @@
+//! Anonymous files and mappings of them.
+
+use std::ffi::CStr;
+use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::{self, NonNull};
+
+use super::fd::owned;
+use super::thread::page_size;
+use super::{errno, failure, last_failure};
+use crate::error::{Error, Kind, Result};
+
+/// An anonymous file of `length` bytes, all of them there (not sparse), that can never shrink: touching a mapping of it cannot
+/// raise SIGBUS.
+pub fn create(name: &CStr, length: usize) -> Result<OwnedFd> {
+    check_room(length)?;
+    // SAFETY: a NUL-terminated name; a fresh descriptor.
+    let fd =
+        unsafe { owned(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING).into(), "memfd_create")? };
+    allocate(fd.as_raw_fd(), 0, length)?;
+    // SAFETY: our own descriptor. Sealed after it has its length: growing stays possible, for what lies beyond the mapping.
+    if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_SHRINK) } != 0 {
+        return Err(last_failure("fcntl(F_ADD_SEALS)"));
+    }
+    Ok(fd)
+}
+
+fn allocate(fd: i32, offset: usize, length: usize) -> Result<()> {
+    loop {
+        // SAFETY: plain numbers.
+        if unsafe { libc::fallocate(fd, 0, offset as libc::off_t, length as libc::off_t) } == 0 {
+            return Ok(());
+        }
+        if errno() != libc::EINTR {
+            return Err(last_failure(format_args!("fallocate of {length} bytes of shared memory")));
+        }
+    }
+}
+
+/// Fails with ENOSPC where making `length` bytes would be answered with a signal instead: above RLIMIT_FSIZE (SIGXFSZ), and above
+/// what the memory control group has left (the OOM killer).
+pub fn check_room(length: usize) -> Result<()> {
+    let limit = file_size_limit();
+    if length as u64 > limit {
+        return Err(Error::new(Kind::NoSpace, format!("{length} bytes of shared memory exceed RLIMIT_FSIZE ({limit})")));
+    }
+    // Small objects come by the thousand, and reading the group's files costs more than making them.
+    if length >= 1 << 20 {
+        if let Some(left) = cgroup_headroom().filter(|&left| (length as u64) > left) {
+            return Err(Error::new(
+                Kind::NoSpace,
+                format!("{length} bytes of shared memory exceed what the memory control group has left ({left})"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// RLIMIT_FSIZE of this process in bytes; u64::MAX without a limit.
+pub fn file_size_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: 0 };
+    // SAFETY: a writable rlimit; the resource exists.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
+    limit.rlim_cur
+}
+
+/// Bytes that the cgroup (version 2) of this process and its ancestors still allow; `None` where nothing limits.
+fn cgroup_headroom() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mut group = groups.lines().find_map(|line| line.strip_prefix("0::"))?.trim_end_matches('/').to_owned();
+    let mut least = None;
+    loop {
+        let read = |file: &str| fs::read_to_string(format!("/sys/fs/cgroup{group}/{file}")).ok()?.trim().parse::<u64>().ok();
+        if let (Some(max), Some(current)) = (read("memory.max"), read("memory.current")) {
+            let left = max.saturating_sub(current);
+            least = Some(least.map_or(left, |least: u64| least.min(left)));
+        }
+        match group.rfind('/') {
+            Some(cut) => group.truncate(cut),
+            None => return least,
+        }
+    }
+}
+
+/// A mapping; unmapped when dropped.
+#[derive(Debug)]
+pub struct Mapping {
+    address: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: plain memory; what may be done with it from several threads is the business of the types in `shm`.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    ReadWrite,
+}
+
+impl Mapping {
+    /// Maps the first `length` bytes of `fd`, shared.
+    pub fn shared(fd: BorrowedFd, length: usize, access: Access) -> Result<Mapping> {
+        let protection = match access {
+            Access::Read => libc::PROT_READ,
+            Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+        };
+        // SAFETY: the kernel chooses the address, so nothing that exists is replaced.
+        let address = unsafe { libc::mmap(ptr::null_mut(), length, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
+        if address == libc::MAP_FAILED {
+            return Err(last_failure(format_args!("mmap of {length} bytes of shared memory")));
+        }
+        let address = NonNull::new(address.cast()).ok_or_else(|| failure(libc::ENOMEM, "mmap"))?;
+        Ok(Mapping { address, length })
+    }
+
+    pub fn address(&self) -> NonNull<u8> {
+        self.address
+    }
+
+    pub fn length(&self) -> usize {
+        self.length
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: ours, and nothing borrows from it any more.
+        unsafe { libc::munmap(self.address.as_ptr().cast(), self.length) };
+    }
+}
+
+/// `length` rounded up to whole pages.
+pub fn whole_pages(length: usize) -> usize {
+    length.next_multiple_of(page_size())
+}

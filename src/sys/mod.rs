@@ -1,0 +1,19 @@
+//! The operating system and nothing else: the only folder that names libc or nix.
+//!
+//! Contract of the layer: one family of system calls a file; EINTR is handled here unless a function says otherwise; a failure
+//! carries the call and the arguments that matter; nothing here keeps state but [`thread`] and [`per_process`].
+#![allow(unsafe_code, reason = "system calls and the memory that the kernel writes")]
+
+pub mod deadline;
+pub mod errno;
+pub mod fd;
+pub mod futex;
+pub mod heap;
+pub mod interrupt;
+pub mod memory;
+pub mod per_process;
+pub mod poll;
+pub mod thread;
+
+pub use deadline::{Deadline, now};
+pub use errno::{errno, failure, last_failure};

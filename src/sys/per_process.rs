@@ -1,0 +1,68 @@
+//! Process-wide state that survives a fork in the right way: by starting anew in the child.
+//!
+//! A mutex of std that another thread holds at the moment of a fork stays locked in the child for ever, and state that describes the
+//! parent (its children, its memory, its log) is wrong there. Here the lock word holds the *epoch* of the process that locked it;
+//! in a child both the lock and the value belong to another epoch and are replaced.
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicU64, Ordering::*};
+
+use super::thread;
+
+pub struct PerProcess<T> {
+    /// The epoch of the process whose thread is inside; 0 = nobody.
+    lock: AtomicU64,
+    /// The epoch that `value` was made in; only read and written inside the lock.
+    made: UnsafeCell<u64>,
+    value: UnsafeCell<Option<T>>,
+}
+
+// SAFETY: `value` and `made` are only touched between `lock` and `unlock`, by one thread of the process at a time.
+unsafe impl<T: Send> Sync for PerProcess<T> {}
+
+impl<T: Default> PerProcess<T> {
+    #[allow(clippy::new_without_default, reason = "const, for statics")]
+    pub const fn new() -> PerProcess<T> {
+        PerProcess { lock: AtomicU64::new(0), made: UnsafeCell::new(0), value: UnsafeCell::new(None) }
+    }
+
+    /// Runs `body` alone in this process. `body` must be short, must not come back here and must not call foreign code.
+    pub fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> R {
+        let epoch = thread::epoch();
+        self.lock(epoch);
+        let unlock = Unlock(&self.lock);
+        // SAFETY: we hold the lock.
+        let (made, value) = unsafe { (&mut *self.made.get(), &mut *self.value.get()) };
+        if *made != epoch {
+            // The parent's value may be half-written and its parts may be locked: forgotten, not dropped.
+            std::mem::forget(value.take());
+            *made = epoch;
+        }
+        let result = body(value.get_or_insert_with(T::default));
+        drop(unlock);
+        result
+    }
+
+    fn lock(&self, epoch: u64) {
+        let mut spins = 0u32;
+        loop {
+            let holder = self.lock.load(Relaxed);
+            // Free, or held by a thread that this process does not have: it was left behind by the fork.
+            // SYNC POINT: per_process (acquire; the release is in Unlock).
+            if holder != epoch && self.lock.compare_exchange(holder, epoch, Acquire, Relaxed).is_ok() {
+                return;
+            }
+            spins += 1;
+            if spins % 16 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    }
+}
+
+struct Unlock<'a>(&'a AtomicU64);
+
+impl Drop for Unlock<'_> {
+    fn drop(&mut self) {
+        // SYNC POINT: per_process (release).
+        self.0.store(0, Release);
+    }
+}
