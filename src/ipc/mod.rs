@@ -1,1 +1,6 @@
-//! to come
+//! Messages between processes.
+#![forbid(unsafe_code)]
+
+pub mod queue;
+
+pub use queue::Queue;

@@ -8,6 +8,7 @@
 
 pub mod bytes;
 pub mod cell;
+pub mod layout;
 pub mod segment;
 pub mod slab;
 pub mod word;

@@ -1,1 +1,25 @@
-//! to come
+//! Locks, semaphores and events over words in shared memory: between processes and between threads.
+//!
+//! The rule: a process may be SIGKILLed between any two instructions of anything in here, and every other process goes on. What
+//! that takes is explained where it is done: [`robust`] for words that outlive their owner and for leaders and followers,
+//! [`semaphore`] for waking before publishing. The algorithms are generic over [`crate::shm::Words`].
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod lock;
+pub mod robust;
+pub mod semaphore;
+
+pub use event::Event;
+pub use lock::Lock;
+pub use semaphore::Semaphore;
+
+/// How often to look again before sleeping: about as long as a peer on another core needs for an operation.
+pub(crate) const SPINS: u32 = 60;
+
+/// How long a call with timeout 0 waits for a peer that is inside an operation. Such sections take nanoseconds, but the peer may have
+/// been preempted there, and "full" would then be a wrong answer.
+pub(crate) const GRACE_MS: u64 = 20;
+
+/// Every sleeper.
+pub(crate) const ALL: u32 = u32::MAX;

@@ -35,6 +35,13 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr().cast(), self.length) }
     }
 
+    /// The first `filled` bytes, which somebody has written.
+    pub fn to_vec(&self, filled: usize) -> Vec<u8> {
+        assert!(filled <= self.length);
+        // SAFETY: that many bytes are there; malloc's memory has some value or other where nobody has written.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), filled) }.to_vec()
+    }
+
     /// The caller frees it with `tine_free`.
     pub fn hand_out(self) -> *mut c_void {
         let memory = self.memory.as_ptr().cast();

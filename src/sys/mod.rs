@@ -7,6 +7,7 @@
 pub mod deadline;
 pub mod errno;
 pub mod fd;
+pub mod file;
 pub mod futex;
 pub mod heap;
 pub mod interrupt;

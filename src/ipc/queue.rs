@@ -1,0 +1,885 @@
+//! A queue of byte messages that several processes put into and get from.
+//!
+//! # Memory
+//! A ring of records, each a header {length, kind}, the bytes, and padding to 8. Two *sides* share nothing but what they publish: the
+//! producers own the tail under one robust word, the consumers the head under another. A side's position counts messages and ring
+//! units in one 64-bit word, so publishing is one store: a message is there or it is not. Each side keeps the other's position as it
+//! last saw it and looks again only when that says full (or empty); this alone doubles the speed.
+//!
+//! # Kill safety
+//! A producer copies the message behind the tail, **wakes, then publishes, then gives** its word. Killed before it published, nothing
+//! happened; after, the message is there. Its owner-dead word is met by the next producer, or by the consumer that was woken and
+//! registers again, and whoever meets it runs the recovery: the private copy of the position is taken from the published one, and
+//! everybody who may have been left asleep is woken to look. A consumer killed before it published its position has taken nothing.
+//!
+//! # Sleeping
+//! Who finds the queue empty (full) becomes the *leader* of its side, registers under the word of the **other** side by setting its
+//! bell, and sleeps on the bell. Whoever publishes there sees the bell under that very word. The others sleep on the leader word: a
+//! wake-up has exactly one addressee, its death wakes the next leader, nobody polls.
+//!
+//! # Large messages
+//! Above a quarter of the ring a message lies in the same memfd beyond the mapping, at ever-growing offsets, written and read by
+//! pwrite and pread *under* the side's word and punched out after use. (design.md forbids system calls under a word. Here they are
+//! what keeps a killed process from leaking or tearing a message; peers that meet such a section wait within their own timeouts.)
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::error::{Error, Kind, Result};
+use crate::shm::layout::{QUEUE_MAGIC, QueueShared, SideShared};
+use crate::shm::{Bytes, Object, RobustCell, Segment, Woken, Words};
+use crate::sync::robust::{self, Taken};
+use crate::sync::{ALL, SPINS};
+use crate::sys::heap::Buffer;
+use crate::sys::thread::Thread;
+use crate::sys::{self, Deadline, file, memory};
+use crate::timeout::Timeout;
+
+/// The longest message.
+pub const MESSAGE_MAX: usize = 1 << 31;
+/// What `capacity_bytes` 0 means.
+pub const RING_DEFAULT: usize = 256 << 10;
+const RING_MIN: usize = 1 << 10;
+const RING_MAX: usize = 1 << 32;
+/// What `max_bytes` 0 means.
+pub const LARGE_DEFAULT: u64 = 2 << 30;
+
+/// Records are aligned to this; the unit of positions.
+const UNIT: usize = 8;
+const HEADER: usize = 8;
+
+/// What lies behind a record's header.
+mod kind {
+    /// The message.
+    pub const INLINE: u32 = 0;
+    /// The offset (from the end of the ring's segment) of a message that lies out of line.
+    pub const LARGE: u32 = 1;
+}
+
+/// Messages and ring units so far, each modulo 2^32, in one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Position(u64);
+
+impl Position {
+    #[inline]
+    fn units(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline]
+    fn messages(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline]
+    fn advance(self, units: u32) -> Position {
+        Position(u64::from(self.messages().wrapping_add(1)) << 32 | u64::from(self.units().wrapping_add(units)))
+    }
+
+    #[inline]
+    fn units_since(self, earlier: Position) -> u32 {
+        self.units().wrapping_sub(earlier.units())
+    }
+
+    #[inline]
+    fn messages_since(self, earlier: Position) -> u32 {
+        self.messages().wrapping_sub(earlier.messages())
+    }
+}
+
+/// How a section went. Errors are made of it outside of the section: making one may allocate.
+enum Step {
+    Done(usize),
+    /// No room, or no message.
+    Nothing,
+    /// The word of this side was not to be had in time.
+    Busy,
+    Closed,
+    TooSmall(usize),
+    TooLong,
+    Corrupt,
+    Failed(i32, &'static str),
+}
+
+#[derive(Clone, Debug)]
+pub struct Queue {
+    shared: Object<QueueShared>,
+    ring: Bytes,
+    /// Private copies of what never changes: what lies in shared memory is not to be trusted.
+    ring_bytes: usize,
+    capacity: u32,
+    max_bytes: u64,
+}
+
+impl Queue {
+    /// `capacity` messages (0 = bounded by bytes only) in `capacity_bytes` (0 = 256 KiB; rounded up to a power of two, at least
+    /// 1 KiB); large messages together up to `max_bytes` (0 = 2 GiB).
+    pub fn new(capacity: usize, capacity_bytes: usize, max_bytes: usize) -> Result<Queue> {
+        let ring_bytes = match capacity_bytes {
+            0 => RING_DEFAULT,
+            bytes if bytes <= RING_MAX => bytes.next_power_of_two().max(RING_MIN),
+            bytes => return Err(Error::invalid(format!("queue: capacity_bytes {bytes} is above {RING_MAX}"))),
+        };
+        let capacity = u32::try_from(capacity).ok().filter(|&capacity| capacity <= i32::MAX as u32);
+        let Some(capacity) = capacity else { return Err(Error::invalid("queue: capacity is above 2,147,483,647 messages")) };
+        let max_bytes = if max_bytes == 0 { LARGE_DEFAULT } else { max_bytes as u64 };
+
+        let segment = Segment::create(c"tine:queue", size_of::<QueueShared>() + ring_bytes)?;
+        let shared: Object<QueueShared> = segment.object(0)?;
+        let ring = segment.bytes(size_of::<QueueShared>(), ring_bytes)?;
+        let w = Thread::current();
+        w.store64(&shared.ring_bytes, ring_bytes as u64, Relaxed);
+        w.store64(&shared.capacity, capacity.into(), Relaxed);
+        w.store64(&shared.max_bytes, max_bytes, Relaxed);
+        w.store64(&shared.magic, QUEUE_MAGIC, Release);
+        Ok(Queue { shared, ring, ring_bytes, capacity, max_bytes })
+    }
+
+    #[inline]
+    pub fn put(&self, data: &[u8], timeout: Timeout) -> Result<()> {
+        self.put_by(Thread::current(), data, &Deadline::new(timeout))
+    }
+
+    /// Takes one message into `buffer`; answers its length.
+    #[inline]
+    pub fn get(&self, buffer: &mut [MaybeUninit<u8>], timeout: Timeout) -> Result<usize> {
+        self.get_by(Thread::current(), buffer, &Deadline::new(timeout))
+    }
+
+    /// Takes one message into memory of its own.
+    pub fn get_alloc(&self, timeout: Timeout) -> Result<(Buffer, usize)> {
+        let deadline = Deadline::new(timeout);
+        let mut buffer = Buffer::new(0)?;
+        loop {
+            match self.get_by(Thread::current(), buffer.as_uninit(), &deadline) {
+                Ok(length) => return Ok((buffer, length)),
+                // Another consumer may have taken it before we come back with more: then the next one is ours.
+                Err(error) if error.kind() == Kind::TooSmall => buffer = Buffer::new(error.needed())?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Messages that are there, exact at some moment of the call.
+    pub fn size(&self) -> usize {
+        let (tail, head) = self.positions(Thread::current());
+        tail.messages_since(head) as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.size() == 0
+    }
+
+    /// Whether putting one byte would find no room.
+    pub fn is_full(&self) -> bool {
+        let (tail, head) = self.positions(Thread::current());
+        !self.fits(tail, head, units_of(1))
+    }
+
+    pub fn close(&self) -> Result<()> {
+        self.close_by(Thread::current())
+    }
+
+    /// The descriptor of the memory; stays the queue's.
+    pub fn segment(&self) -> &Segment {
+        self.shared.segment()
+    }
+
+    fn positions<W: Words>(&self, w: W) -> (Position, Position) {
+        let (producers, consumers) = (&self.shared.producers, &self.shared.consumers);
+        let mut tail = w.load64(&producers.position, Acquire);
+        for _ in 0..1000 {
+            let head = w.load64(&consumers.position, Acquire);
+            let again = w.load64(&producers.position, Acquire);
+            if again == tail {
+                return (Position(tail), Position(head));
+            }
+            tail = again;
+        }
+        // A producer was faster every time; this pair is at most one message apart.
+        (Position(tail), Position(w.load64(&consumers.position, Acquire)))
+    }
+
+    /// The longest message that lies in the ring.
+    #[inline]
+    fn inline_max(&self) -> usize {
+        self.ring_bytes / 4
+    }
+
+    #[inline]
+    fn ring_units(&self) -> u32 {
+        (self.ring_bytes / UNIT) as u32
+    }
+
+    #[inline]
+    fn fits(&self, tail: Position, head: Position, units: u32) -> bool {
+        let used = u64::from(tail.units_since(head));
+        used + u64::from(units) <= u64::from(self.ring_units())
+            && (self.capacity == 0 || tail.messages_since(head) < self.capacity)
+    }
+
+    /// Whether two positions can belong to this queue at all.
+    fn is_sound(&self, tail: Position, head: Position) -> bool {
+        let (units, messages) = (tail.units_since(head), tail.messages_since(head));
+        units <= self.ring_units() && messages <= units && (units == 0) == (messages == 0)
+    }
+
+    // ---- put
+
+    #[inline]
+    pub fn put_by<W: Words>(&self, w: W, data: &[u8], deadline: &Deadline) -> Result<()> {
+        match self.put_once(w, data, deadline)? {
+            Step::Done(_) => Ok(()),
+            Step::Nothing => self.put_waiting(w, data, deadline),
+            other => Err(put_error(other, data.len(), self)),
+        }
+    }
+
+    #[inline]
+    fn put_once<W: Words>(&self, w: W, data: &[u8], deadline: &Deadline) -> Result<Step> {
+        let side = &self.shared.producers;
+        match robust::take(w, &side.section, deadline)? {
+            None => return Ok(Step::Busy),
+            Some(Taken::OwnerDied) => self.recover_producers(w, Side::Producer),
+            Some(Taken::Clean) => {}
+        }
+        let step = if data.len() <= self.inline_max() { self.put_inline(w, data) } else { self.put_large(w, data) };
+        robust::give(w, &side.section);
+        Ok(step)
+    }
+
+    #[inline]
+    fn put_inline<W: Words>(&self, w: W, data: &[u8]) -> Step {
+        let units = units_of(data.len());
+        match self.room(w, units) {
+            Ok(tail) => {
+                self.write_word(tail.units(), header(data.len(), kind::INLINE));
+                self.write(tail.units().wrapping_add(1), data);
+                self.publish_put(w, tail.advance(units));
+                Step::Done(data.len())
+            }
+            Err(step) => step,
+        }
+    }
+
+    /// The tail, if there is room for a record of that many units behind it. Under the producers' word.
+    #[inline]
+    fn room<W: Words>(&self, w: W, units: u32) -> std::result::Result<Position, Step> {
+        let side = &self.shared.producers;
+        if w.load(side.closed(), Relaxed) != 0 {
+            return Err(Step::Closed);
+        }
+        let tail = Position(w.load64(side.own(), Relaxed));
+        if self.fits(tail, Position(w.load64(side.other(), Relaxed)), units) {
+            return Ok(tail);
+        }
+        // SYNC POINT: head (acquire; the release is in `publish_get`): what we overwrite was copied out.
+        let head = Position(w.load64(&self.shared.consumers.position, Acquire));
+        if !self.is_sound(tail, head) {
+            return Err(Step::Corrupt);
+        }
+        w.store64(side.other(), head.0, Relaxed);
+        if self.fits(tail, head, units) { Ok(tail) } else { Err(Step::Nothing) }
+    }
+
+    /// Wakes, then publishes: see the head of this file.
+    #[inline]
+    fn publish_put<W: Words>(&self, w: W, tail: Position) {
+        let side = &self.shared.producers;
+        if !cfg!(tine_mutant = "publish_before_wake") && !cfg!(tine_mutant = "doorbell_reset_outside_lock") {
+            ring(w, side);
+        }
+        w.store64(side.own(), tail.0, Relaxed);
+        if cfg!(tine_mutant = "two_store_publish") {
+            let before = w.load64(&side.position, Relaxed);
+            w.store64(&side.position, before & !0xffff_ffff | u64::from(tail.units()), Release);
+        }
+        // SYNC POINT: tail (release; the acquire is in `next_record`).
+        w.store64(&side.position, tail.0, Release);
+        if cfg!(tine_mutant = "publish_before_wake") {
+            ring(w, side);
+        }
+        if cfg!(tine_mutant = "doorbell_reset_outside_lock") {
+            robust::give(w, &side.section);
+            ring(w, side);
+        }
+    }
+
+    #[cold]
+    fn put_large<W: Words>(&self, w: W, data: &[u8]) -> Step {
+        let side = &self.shared.producers;
+        let span = large_span(data.len());
+        if data.len() > MESSAGE_MAX || data.len() as u64 > self.max_bytes {
+            return Step::TooLong;
+        }
+        let tail = match self.room(w, units_of(UNIT)) {
+            Ok(tail) => tail,
+            Err(step) => return step,
+        };
+        let Some(start) = self.large_room(w, span) else { return Step::Nothing };
+        let offset = self.segment().length() as u64 + start;
+        if let Err(errno) = file::write_at(self.segment().fd(), data, offset) {
+            file::punch(self.segment().fd(), offset, span);
+            return Step::Failed(errno, "queue: no room for a large message");
+        }
+        self.write_word(tail.units(), header(data.len(), kind::LARGE));
+        self.write_word(tail.units().wrapping_add(1), start);
+        let after = tail.advance(units_of(UNIT));
+        w.store64(&side.large_intent, start + span, Relaxed);
+        w.store64(&side.large_intent_position, after.0, Relaxed);
+        self.publish_put(w, after);
+        w.store64(&side.large, start + span, Relaxed);
+        Step::Done(data.len())
+    }
+
+    /// Where a large message may begin; `None` while `max_bytes` are in use.
+    fn large_room<W: Words>(&self, w: W, span: u64) -> Option<u64> {
+        let start = w.load64(&self.shared.producers.large, Relaxed);
+        let used = start.saturating_sub(w.load64(&self.shared.consumers.large, Acquire));
+        // A message alone always has room: its length was checked, its last page is not counted against it.
+        (used == 0 || used.saturating_add(span) <= self.max_bytes).then_some(start)
+    }
+
+    #[cold]
+    fn put_waiting<W: Words>(&self, w: W, data: &[u8], deadline: &Deadline) -> Result<()> {
+        // Keeps the memory: the handle may be closed and freed while we sleep.
+        let queue = self.clone();
+        let room = || queue.has_room(w, data.len());
+        queue.wait(w, Side::Producer, deadline, room, || queue.put_once(w, data, deadline)).and_then(|step| match step {
+            Step::Done(_) => Ok(()),
+            other => Err(put_error(other, data.len(), &queue)),
+        })
+    }
+
+    // ---- get
+
+    #[inline]
+    pub fn get_by<W: Words>(&self, w: W, buffer: &mut [MaybeUninit<u8>], deadline: &Deadline) -> Result<usize> {
+        match self.get_once(w, buffer, deadline)? {
+            Step::Done(length) => Ok(length),
+            Step::Nothing => self.get_waiting(w, buffer, deadline),
+            other => Err(get_error(other, buffer.len())),
+        }
+    }
+
+    #[inline]
+    fn get_once<W: Words>(&self, w: W, buffer: &mut [MaybeUninit<u8>], deadline: &Deadline) -> Result<Step> {
+        let side = &self.shared.consumers;
+        match robust::take(w, &side.section, deadline)? {
+            None => return Ok(Step::Busy),
+            Some(Taken::OwnerDied) => self.recover_consumers(w),
+            Some(Taken::Clean) => {}
+        }
+        let step = self.take_record(w, buffer);
+        robust::give(w, &side.section);
+        Ok(step)
+    }
+
+    #[inline]
+    fn take_record<W: Words>(&self, w: W, buffer: &mut [MaybeUninit<u8>]) -> Step {
+        let (head, length, kind) = match self.next_record(w) {
+            Ok(record) => record,
+            Err(step) => return step,
+        };
+        if length > buffer.len() {
+            return Step::TooSmall(length);
+        }
+        if kind == kind::LARGE {
+            return self.take_large(w, head, &mut buffer[..length]);
+        }
+        let (buffer, _) = buffer.split_at_mut(length);
+        self.read(head.units().wrapping_add(1), buffer);
+        self.publish_get(w, head.advance(units_of(length)));
+        Step::Done(length)
+    }
+
+    /// The head and the header there, validated. Under the consumers' word.
+    #[inline]
+    fn next_record<W: Words>(&self, w: W) -> std::result::Result<(Position, usize, u32), Step> {
+        let side = &self.shared.consumers;
+        let head = Position(w.load64(side.own(), Relaxed));
+        let mut tail = Position(w.load64(side.other(), Relaxed));
+        if tail == head {
+            tail = self.look_for_tail(w, head)?;
+        }
+        let there = tail.units_since(head);
+        let header = self.read_word(head.units());
+        let (length, kind) = (header as u32 as usize, (header >> 32) as u32);
+        let inline = kind == kind::INLINE && length <= self.inline_max() && units_of(length) <= there;
+        let large = kind == kind::LARGE && length <= MESSAGE_MAX && units_of(UNIT) <= there;
+        if there <= self.ring_units() && (inline || large) { Ok((head, length, kind)) } else { Err(Step::Corrupt) }
+    }
+
+    #[inline]
+    fn look_for_tail<W: Words>(&self, w: W, head: Position) -> std::result::Result<Position, Step> {
+        let (producers, consumers) = (&self.shared.producers, &self.shared.consumers);
+        // SYNC POINT: tail (acquire; the release is in `publish_put`): the record is whole. `closed` before it: once it is set
+        // (release, in `close_by`) no message follows, so an empty queue is at its end.
+        let closed = w.load(producers.closed(), Acquire) != 0;
+        let tail = Position(w.load64(&producers.position, Acquire));
+        if !self.is_sound(tail, head) {
+            return Err(Step::Corrupt);
+        }
+        if tail == head {
+            return Err(if closed { Step::Closed } else { Step::Nothing });
+        }
+        w.store64(consumers.other(), tail.0, Relaxed);
+        Ok(tail)
+    }
+
+    #[inline]
+    fn publish_get<W: Words>(&self, w: W, head: Position) {
+        let side = &self.shared.consumers;
+        ring(w, side);
+        w.store64(side.own(), head.0, Relaxed);
+        // SYNC POINT: head (release; the acquire is in `room`).
+        w.store64(&side.position, head.0, Release);
+    }
+
+    #[cold]
+    fn take_large<W: Words>(&self, w: W, head: Position, buffer: &mut [MaybeUninit<u8>]) -> Step {
+        let side = &self.shared.consumers;
+        let start = self.read_word(head.units().wrapping_add(1));
+        let span = large_span(buffer.len());
+        let offset = match (self.segment().length() as u64).checked_add(start) {
+            Some(offset) if offset < 1 << 62 && start >= w.load64(&side.large, Relaxed) => offset,
+            _ => return Step::Corrupt,
+        };
+        match file::read_at(self.segment().fd(), buffer, offset) {
+            Ok(true) => {}
+            Ok(false) => return Step::Corrupt,
+            Err(errno) => return Step::Failed(errno, "queue: reading a large message"),
+        }
+        let after = head.advance(units_of(UNIT));
+        w.store64(&side.large_intent, start + span, Relaxed);
+        w.store64(&side.large_intent_position, after.0, Relaxed);
+        ring(w, side);
+        w.store64(side.own(), after.0, Relaxed);
+        // SYNC POINT: head (release).
+        w.store64(&side.position, after.0, Release);
+        w.store64(&side.large, start + span, Release);
+        file::punch(self.segment().fd(), offset, span);
+        Step::Done(buffer.len())
+    }
+
+    #[cold]
+    fn get_waiting<W: Words>(&self, w: W, buffer: &mut [MaybeUninit<u8>], deadline: &Deadline) -> Result<usize> {
+        // Keeps the memory: the handle may be closed and freed while we sleep.
+        let queue = self.clone();
+        let capacity = buffer.len();
+        let message = || queue.has_message(w);
+        queue.wait(w, Side::Consumer, deadline, message, || queue.get_once(w, buffer, deadline)).and_then(|step| match step {
+            Step::Done(length) => Ok(length),
+            other => Err(get_error(other, capacity)),
+        })
+    }
+
+    // ---- sleeping
+
+    /// A side, and the word that its leader owns.
+    fn side(&self, side: Side) -> (&SideShared, &RobustCell) {
+        match side {
+            Side::Producer => (&self.shared.producers, &self.shared.put_leader),
+            Side::Consumer => (&self.shared.consumers, &self.shared.get_leader),
+        }
+    }
+
+    /// Tries `once` until it comes to something else than `Nothing`, or until the deadline: then the answer is `Nothing`. `ready` is
+    /// asked under the word of the other side whether another try is worth it.
+    fn wait<W: Words>(
+        &self,
+        w: W,
+        side: Side,
+        deadline: &Deadline,
+        ready: impl Fn() -> bool,
+        mut once: impl FnMut() -> Result<Step>,
+    ) -> Result<Step> {
+        if deadline.is_try() {
+            return Ok(Step::Nothing);
+        }
+        let (opposite, _) = self.side(side.opposite());
+        let mut seen = w.load64(&opposite.position, Relaxed);
+        for turn in 0..SPINS {
+            w.relax(turn);
+            let now = w.load64(&opposite.position, Relaxed);
+            if now != seen {
+                seen = now;
+                match once()? {
+                    Step::Nothing => {}
+                    step => return Ok(step),
+                }
+            }
+        }
+        let (_, leader) = self.side(side);
+        if robust::hold(w, leader, deadline)?.is_none() {
+            return Ok(Step::Nothing);
+        }
+        let step = self.wait_leading(w, side, deadline, ready, once);
+        robust::release(w, leader);
+        step
+    }
+
+    fn wait_leading<W: Words>(
+        &self,
+        w: W,
+        side: Side,
+        deadline: &Deadline,
+        ready: impl Fn() -> bool,
+        mut once: impl FnMut() -> Result<Step>,
+    ) -> Result<Step> {
+        let (opposite, _) = self.side(side.opposite());
+        loop {
+            match once()? {
+                Step::Nothing => {}
+                step => return Ok(step),
+            }
+            match self.register(w, side, deadline, &ready)? {
+                Registered::Asleep => {}
+                Registered::Look => continue,
+                Registered::TimedOut => return Ok(Step::Nothing),
+            }
+            if w.wait(opposite.bell(), 1, deadline)? == Woken::TimedOut {
+                // Somebody may have rung for us at this very moment.
+                return once();
+            }
+        }
+    }
+
+    /// Sets the other side's bell under its word, unless there is reason to look again. What that side publishes next, it publishes
+    /// after it has seen the bell.
+    fn register<W: Words>(&self, w: W, side: Side, deadline: &Deadline, ready: impl Fn() -> bool) -> Result<Registered> {
+        let (opposite, _) = self.side(side.opposite());
+        match robust::take(w, &opposite.section, deadline)? {
+            None => return Ok(Registered::TimedOut),
+            Some(Taken::OwnerDied) if side == Side::Consumer => self.recover_producers(w, Side::Consumer),
+            Some(Taken::OwnerDied) => self.recover_consumers(w),
+            Some(Taken::Clean) => {}
+        }
+        let look = w.load(self.shared.producers.closed(), Relaxed) != 0 || ready();
+        if !look {
+            w.store(opposite.bell(), 1, Relaxed);
+        }
+        robust::give(w, &opposite.section);
+        Ok(if look { Registered::Look } else { Registered::Asleep })
+    }
+
+    /// Under the producers' word, which makes the tail exact; the head may only come closer to it.
+    fn has_message<W: Words>(&self, w: W) -> bool {
+        // SYNC POINT: tail (acquire).
+        let tail = w.load64(&self.shared.producers.position, Acquire);
+        tail != w.load64(&self.shared.consumers.position, Relaxed)
+    }
+
+    /// Under the consumers' word, which makes the head exact; the tail may only run further away from it.
+    fn has_room<W: Words>(&self, w: W, length: usize) -> bool {
+        let tail = Position(w.load64(&self.shared.producers.position, Relaxed));
+        // SYNC POINT: head (acquire).
+        let head = Position(w.load64(&self.shared.consumers.position, Acquire));
+        if length <= self.inline_max() {
+            return self.fits(tail, head, units_of(length)) || !self.is_sound(tail, head);
+        }
+        (self.fits(tail, head, units_of(UNIT)) && self.large_room(w, large_span(length)).is_some()) || !self.is_sound(tail, head)
+    }
+
+    // ---- closing and recovery
+
+    /// Both words at once, so that "closed" appears with nobody left asleep, wherever the closer may be killed.
+    pub fn close_by<W: Words>(&self, w: W) -> Result<()> {
+        let (producers, consumers) = (&self.shared.producers, &self.shared.consumers);
+        if robust::take_surely(w, &producers.section) == Taken::OwnerDied {
+            self.recover_producers(w, Side::Producer);
+        }
+        robust::keep(w, &producers.section)?;
+        if robust::take_surely(w, &consumers.section) == Taken::OwnerDied {
+            self.recover_consumers(w);
+        }
+        for side in [producers, consumers] {
+            w.store(side.bell(), 0, Relaxed);
+            w.wake(side.bell(), ALL);
+        }
+        // SYNC POINT: closed (release; the acquire is in `look_for_tail`).
+        w.store(producers.closed(), 1, Release);
+        robust::give(w, &consumers.section);
+        robust::release(w, &producers.section);
+        Ok(())
+    }
+
+    /// A producer ended inside. Can be done again, should this one end, too.
+    #[cold]
+    fn recover_producers<W: Words>(&self, w: W, by: Side) {
+        if cfg!(tine_mutant = "recovery_only_in_producers") && by == Side::Consumer {
+            return;
+        }
+        let side = &self.shared.producers;
+        recover(w, side);
+        // Large messages that were written and not published.
+        let next = w.load64(&side.large, Relaxed);
+        if w.load64(&side.large_intent, Relaxed) != 0 {
+            file::punch_from(self.segment().fd(), (self.segment().length() as u64).saturating_add(next));
+        }
+    }
+
+    /// A consumer ended inside.
+    #[cold]
+    fn recover_consumers<W: Words>(&self, w: W) {
+        let side = &self.shared.consumers;
+        recover(w, side);
+        // Large messages that were taken and not punched out.
+        if w.load64(&side.large_intent, Relaxed) != 0 {
+            let done = w.load64(&side.large, Relaxed);
+            file::punch(self.segment().fd(), self.segment().length() as u64, done);
+        }
+    }
+
+    // ---- the ring
+
+    #[inline]
+    fn ring_offset(&self, units: u32) -> usize {
+        (units as usize * UNIT) & (self.ring_bytes - 1)
+    }
+
+    #[inline]
+    fn write_word(&self, units: u32, value: u64) {
+        self.ring.write_u64(self.ring_offset(units), value);
+    }
+
+    #[inline]
+    fn read_word(&self, units: u32) -> u64 {
+        self.ring.read_u64(self.ring_offset(units)).unwrap_or(u64::MAX)
+    }
+
+    #[inline]
+    fn write(&self, units: u32, data: &[u8]) {
+        let at = self.ring_offset(units);
+        if data.len() <= self.ring_bytes - at {
+            self.ring.write(at, data);
+        } else {
+            let (first, second) = data.split_at(self.ring_bytes - at);
+            self.ring.write(at, first);
+            self.ring.write(0, second);
+        }
+    }
+
+    #[inline]
+    fn read(&self, units: u32, buffer: &mut [MaybeUninit<u8>]) {
+        let at = self.ring_offset(units);
+        if buffer.len() <= self.ring_bytes - at {
+            self.ring.read(at, buffer);
+        } else {
+            let (first, second) = buffer.split_at_mut(self.ring_bytes - at);
+            self.ring.read(at, first);
+            self.ring.read(0, second);
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Producer,
+    Consumer,
+}
+
+impl Side {
+    fn opposite(self) -> Side {
+        match self {
+            Side::Producer => Side::Consumer,
+            Side::Consumer => Side::Producer,
+        }
+    }
+}
+
+enum Registered {
+    Asleep,
+    Look,
+    TimedOut,
+}
+
+/// Wakes the other side's leader if it sleeps. Under this side's word.
+#[inline]
+fn ring<W: Words>(w: W, side: &SideShared) {
+    if w.load(side.bell(), Relaxed) != 0 {
+        w.store(side.bell(), 0, Relaxed);
+        w.wake(side.bell(), 1);
+    }
+}
+
+/// What both sides mend when they meet an owner-dead word: the published position is the truth, and whoever may sleep is woken to
+/// look.
+fn recover<W: Words>(w: W, side: &SideShared) {
+    let position = w.load64(&side.position, Relaxed);
+    w.store64(side.own(), position, Relaxed);
+    let intent = w.load64(&side.large_intent, Relaxed);
+    if intent != 0 && w.load64(&side.large_intent_position, Relaxed) == position {
+        w.store64(&side.large, intent, Release);
+    }
+    if !cfg!(tine_mutant = "recovery_does_not_wake") {
+        w.store(side.bell(), 0, Relaxed);
+        w.wake(side.bell(), ALL);
+    }
+}
+
+#[inline]
+fn units_of(length: usize) -> u32 {
+    ((HEADER + length).div_ceil(UNIT)) as u32
+}
+
+#[inline]
+fn header(length: usize, kind: u32) -> u64 {
+    u64::from(kind) << 32 | length as u64
+}
+
+/// What a large message takes out of line: whole pages, so that they can be given back.
+fn large_span(length: usize) -> u64 {
+    memory::whole_pages(length) as u64
+}
+
+#[cold]
+fn put_error(step: Step, length: usize, queue: &Queue) -> Error {
+    match step {
+        Step::Nothing => Error::new(Kind::Full, "queue: full"),
+        Step::Busy => Error::new(Kind::Full, "queue: another producer is stopped inside a put"),
+        Step::TooLong => {
+            let limit = queue.max_bytes.min(MESSAGE_MAX as u64);
+            Error::new(Kind::MessageSize, format!("queue: a message of {length} bytes is above the limit of {limit}"))
+        }
+        other => common_error(other),
+    }
+}
+
+#[cold]
+fn get_error(step: Step, capacity: usize) -> Error {
+    match step {
+        Step::Nothing => Error::new(Kind::Empty, "queue: empty"),
+        Step::Busy => Error::new(Kind::Empty, "queue: another consumer is stopped inside a get"),
+        Step::TooSmall(length) => {
+            Error::too_small(length, format!("queue: the message has {length} bytes, the buffer {capacity}"))
+        }
+        other => common_error(other),
+    }
+}
+
+fn common_error(step: Step) -> Error {
+    match step {
+        Step::Closed => Error::new(Kind::Closed, "queue: closed"),
+        Step::Failed(errno, what) => sys::failure(errno, what),
+        _ => Error::new(Kind::Corrupt, "queue: its shared memory was written over"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(queue: &Queue, data: &[u8]) -> Result<()> {
+        queue.put(data, Timeout::Try)
+    }
+
+    fn get(queue: &Queue) -> Result<Vec<u8>> {
+        let (buffer, length) = queue.get_alloc(Timeout::Try)?;
+        Ok(buffer.to_vec(length))
+    }
+
+    #[test]
+    fn messages_come_out_as_they_went_in() {
+        let queue = Queue::new(0, 1 << 10, 0).unwrap();
+        for round in 0..500usize {
+            let message: Vec<u8> = (0..round % 250).map(|byte| (byte + round) as u8).collect();
+            put(&queue, &message).unwrap();
+            put(&queue, b"").unwrap();
+            assert_eq!(queue.size(), 2);
+            assert_eq!(get(&queue).unwrap(), message);
+            assert_eq!(get(&queue).unwrap(), b"");
+        }
+        assert_eq!(get(&queue).unwrap_err().kind(), Kind::Empty);
+    }
+
+    #[test]
+    fn capacity_counts_messages() {
+        let queue = Queue::new(2, 0, 0).unwrap();
+        put(&queue, b"a").unwrap();
+        assert!(!queue.is_full());
+        put(&queue, b"b").unwrap();
+        assert!(queue.is_full());
+        assert_eq!(put(&queue, b"c").unwrap_err().kind(), Kind::Full);
+        assert_eq!(queue.put(b"c", Timeout::Millis(5)).unwrap_err().kind(), Kind::Full);
+        assert_eq!(get(&queue).unwrap(), b"a");
+        put(&queue, b"c").unwrap();
+    }
+
+    #[test]
+    fn a_small_buffer_leaves_the_message() {
+        let queue = Queue::new(0, 0, 0).unwrap();
+        put(&queue, b"hello").unwrap();
+        let error = queue.get(&mut [MaybeUninit::uninit(); 4], Timeout::Forever).unwrap_err();
+        assert_eq!((error.kind(), error.needed()), (Kind::TooSmall, 5));
+        assert_eq!(get(&queue).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn large_messages_lie_out_of_line_in_order() {
+        let queue = Queue::new(0, 1 << 10, 100_000).unwrap();
+        let large = |byte: u8| vec![byte; 40_000];
+        put(&queue, &large(1)).unwrap();
+        put(&queue, b"small").unwrap();
+        put(&queue, &large(2)).unwrap();
+        assert_eq!(put(&queue, &large(3)).unwrap_err().kind(), Kind::Full);
+        assert_eq!(put(&queue, &vec![0; 100_001]).unwrap_err().kind(), Kind::MessageSize);
+        assert_eq!(get(&queue).unwrap(), large(1));
+        put(&queue, &large(3)).unwrap();
+        assert_eq!(get(&queue).unwrap(), b"small");
+        assert_eq!(get(&queue).unwrap(), large(2));
+        assert_eq!(get(&queue).unwrap(), large(3));
+        assert_eq!(queue.size(), 0);
+    }
+
+    #[test]
+    fn a_closed_queue_drains() {
+        let queue = Queue::new(0, 0, 0).unwrap();
+        put(&queue, b"last").unwrap();
+        queue.close().unwrap();
+        queue.close().unwrap();
+        assert_eq!(put(&queue, b"x").unwrap_err().kind(), Kind::Closed);
+        assert_eq!(get(&queue).unwrap(), b"last");
+        assert_eq!(queue.get_alloc(Timeout::Forever).err().unwrap().kind(), Kind::Closed);
+    }
+
+    #[test]
+    fn closing_releases_all_who_wait() {
+        let queue = Queue::new(1, 0, 0).unwrap();
+        let empty = Queue::new(1, 0, 0).unwrap();
+        put(&queue, b"x").unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| assert_eq!(queue.put(b"y", Timeout::Forever).unwrap_err().kind(), Kind::Closed));
+                scope.spawn(|| assert_eq!(empty.get_alloc(Timeout::Forever).err().unwrap().kind(), Kind::Closed));
+            }
+            queue.close().unwrap();
+            empty.close().unwrap();
+        });
+    }
+
+    #[test]
+    fn several_threads_on_both_sides_of_a_small_ring() {
+        const EACH: u64 = 20_000;
+        let queue = Queue::new(0, 1 << 10, 0).unwrap();
+        let sum = std::sync::atomic::AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for producer in 0..2u64 {
+                let queue = &queue;
+                scope.spawn(move || {
+                    (0..EACH).for_each(|i| queue.put(&(producer * EACH + i).to_ne_bytes(), Timeout::Forever).unwrap())
+                });
+            }
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..EACH {
+                        let (buffer, length) = queue.get_alloc(Timeout::Forever).unwrap();
+                        let value = u64::from_ne_bytes(buffer.to_vec(length).try_into().unwrap());
+                        sum.fetch_add(value, std::sync::atomic::Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(sum.into_inner(), (0..2 * EACH).sum());
+    }
+}

@@ -1,0 +1,198 @@
+//! A flag to wait for.
+//!
+//! ```text
+//!   bits 31..2     bit 1     bit 0
+//!   GENERATION     ASLEEP    SET
+//! ```
+//! Every `set` raises the generation, so a waiter knows that the event was set also if it was cleared at once. With sleepers, `set`
+//! works under a short robust word and wakes everybody *before* it publishes: see `semaphore` for why. All are woken, so there is no
+//! leader.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use super::robust::{self, Taken};
+use super::{ALL, SPINS};
+use crate::error::{Error, Kind, Result};
+use crate::shm::layout::EventShared;
+use crate::shm::{Object, Woken, Words, slab};
+use crate::sys::Deadline;
+use crate::sys::thread::Thread;
+
+const SET: u32 = 1;
+/// Somebody sleeps, or is about to. Set and cleared under the section only, and only while SET is clear.
+const ASLEEP: u32 = 2;
+const GENERATION: u32 = 4;
+
+#[derive(Clone, Debug)]
+pub struct Event {
+    shared: Object<EventShared>,
+}
+
+impl Event {
+    pub fn new() -> Result<Event> {
+        Ok(Event { shared: slab::place()? })
+    }
+
+    pub fn set(&self) {
+        set(Thread::current(), &self.shared);
+    }
+
+    pub fn clear(&self) {
+        clear(Thread::current(), &self.shared);
+    }
+
+    pub fn is_set(&self) -> bool {
+        is_set(Thread::current(), &self.shared)
+    }
+
+    pub fn wait(&self, deadline: &Deadline) -> Result<()> {
+        wait(Thread::current(), &self.shared, deadline)
+    }
+}
+
+pub fn is_set<W: Words>(w: W, shared: &EventShared) -> bool {
+    // SYNC POINT: event (acquire; the release is in `publish` and `set`).
+    w.load(shared.state(), Acquire) & SET != 0
+}
+
+pub fn clear<W: Words>(w: W, shared: &EventShared) {
+    w.and(shared.state(), !SET, AcqRel);
+}
+
+#[inline]
+pub fn set<W: Words>(w: W, shared: &EventShared) {
+    let mut seen = w.load(shared.state(), Relaxed);
+    while seen & ASLEEP == 0 {
+        // Also when it is set already: what this thread did before is then visible to whoever looks from now on.
+        // SYNC POINT: event (release).
+        match w.cas(shared.state(), seen, published(seen), Release) {
+            Ok(_) => return,
+            Err(now) => seen = now,
+        }
+    }
+    set_waking(w, shared);
+}
+
+fn published(state: u32) -> u32 {
+    (state & !(SET | ASLEEP)).wrapping_add(GENERATION) | SET
+}
+
+#[cold]
+fn set_waking<W: Words>(w: W, shared: &EventShared) {
+    if robust::take_surely(w, &shared.section) == Taken::OwnerDied {
+        recover(w, shared);
+    }
+    if cfg!(tine_mutant = "publish_before_wake") {
+        publish(w, shared);
+        w.wake(shared.state(), ALL);
+    } else {
+        if w.and(shared.state(), !ASLEEP, Relaxed) & ASLEEP != 0 {
+            w.wake(shared.state(), ALL);
+        }
+        publish(w, shared);
+    }
+    robust::give(w, &shared.section);
+}
+
+/// Others may set and clear meanwhile, but nobody registers: we have the section.
+fn publish<W: Words>(w: W, shared: &EventShared) {
+    let mut seen = w.load(shared.state(), Relaxed);
+    // SYNC POINT: event (release).
+    while let Err(now) = w.cas(shared.state(), seen, published(seen), Release) {
+        seen = now;
+    }
+}
+
+pub fn wait<W: Words>(w: W, shared: &EventShared, deadline: &Deadline) -> Result<()> {
+    let first = w.load(shared.state(), Acquire);
+    if first & SET != 0 {
+        return Ok(());
+    }
+    if deadline.is_try() {
+        return Err(timed_out());
+    }
+    wait_asleep(w, shared, first, deadline)
+}
+
+#[cold]
+fn wait_asleep<W: Words>(w: W, shared: &EventShared, first: u32, deadline: &Deadline) -> Result<()> {
+    let happened = |state: u32| state & SET != 0 || (state ^ first) >= GENERATION;
+    loop {
+        for turn in 0..SPINS {
+            if happened(w.load(shared.state(), Acquire)) {
+                return Ok(());
+            }
+            w.relax(turn);
+        }
+        match robust::take(w, &shared.section, deadline)? {
+            None => return Err(timed_out()),
+            Some(Taken::OwnerDied) => recover(w, shared),
+            Some(Taken::Clean) => {}
+        }
+        let asleep = register(w, shared, &happened);
+        robust::give(w, &shared.section);
+        let Some(asleep) = asleep else { return Ok(()) };
+        if w.wait(shared.state(), asleep, deadline)? == Woken::TimedOut {
+            return if happened(w.load(shared.state(), Acquire)) { Ok(()) } else { Err(timed_out()) };
+        }
+    }
+}
+
+/// Sets ASLEEP unless the event happened; answers the state to sleep on.
+fn register<W: Words>(w: W, shared: &EventShared, happened: &impl Fn(u32) -> bool) -> Option<u32> {
+    let mut seen = w.load(shared.state(), Acquire);
+    loop {
+        if happened(seen) {
+            return None;
+        }
+        match w.cas(shared.state(), seen, seen | ASLEEP, Relaxed) {
+            Ok(_) => return Some(seen | ASLEEP),
+            Err(now) => seen = now,
+        }
+    }
+}
+
+/// The section's owner ended inside: it may have cleared ASLEEP and not woken. All are woken, and look.
+#[cold]
+fn recover<W: Words>(w: W, shared: &EventShared) {
+    if cfg!(tine_mutant = "recovery_does_not_wake") {
+        return;
+    }
+    w.and(shared.state(), !ASLEEP, Relaxed);
+    w.wake(shared.state(), ALL);
+}
+
+#[cold]
+fn timed_out() -> Error {
+    Error::new(Kind::TimedOut, "event: not set in time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeout::Timeout;
+
+    #[test]
+    fn set_and_clear() {
+        let event = Event::new().unwrap();
+        assert!(!event.is_set());
+        assert_eq!(event.wait(&Deadline::new(Timeout::Try)).unwrap_err().kind(), Kind::TimedOut);
+        assert_eq!(event.wait(&Deadline::new(Timeout::Millis(5))).unwrap_err().kind(), Kind::TimedOut);
+        event.set();
+        event.set();
+        event.wait(&Deadline::new(Timeout::Try)).unwrap();
+        event.clear();
+        assert!(!event.is_set());
+    }
+
+    #[test]
+    fn set_releases_all_who_wait() {
+        let event = Event::new().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| event.wait(&Deadline::new(Timeout::Forever)).unwrap());
+            }
+            event.set();
+        });
+    }
+}

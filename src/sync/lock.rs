@@ -1,0 +1,185 @@
+//! A lock owned by a thread, plain or recursive.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::robust::{self, OWNER, Taken};
+use crate::error::{Error, Kind, Note, Result};
+use crate::shm::{Object, RobustCell, Words, slab};
+use crate::sys::Deadline;
+use crate::sys::thread::Thread;
+use crate::timeout::Timeout;
+
+/// How deep a recursive lock may be acquired.
+pub const DEPTH_MAX: u32 = 65_535;
+
+/// Where the cell keeps what belongs to a lock.
+mod small {
+    /// How often the owner acquired it again; written by the owner only.
+    pub const DEPTH: usize = 0;
+    /// Bit 0: recursive.
+    pub const FLAGS: usize = 1;
+}
+
+#[derive(Clone, Debug)]
+pub struct Lock {
+    cell: Object<RobustCell>,
+    recursive: bool,
+}
+
+impl Lock {
+    pub fn new(recursive: bool) -> Result<Lock> {
+        let cell: Object<RobustCell> = slab::place()?;
+        Thread::current().store(&cell.small[small::FLAGS], u32::from(recursive), Relaxed);
+        Ok(Lock { cell, recursive })
+    }
+
+    #[inline]
+    pub fn acquire(&self, deadline: &Deadline) -> Result<Note> {
+        acquire(Thread::current(), &self.cell, self.recursive, deadline)
+    }
+
+    #[inline]
+    pub fn release(&self) -> Result<()> {
+        release(Thread::current(), &self.cell, self.recursive)
+    }
+
+    /// By the calling thread.
+    pub fn is_held(&self) -> bool {
+        is_held(Thread::current(), &self.cell)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The robust list of the thread that holds it leads through this memory.
+        if Thread::current().load(&self.cell.word, Relaxed) & OWNER != 0 {
+            self.cell.keep_mapped();
+        }
+    }
+}
+
+fn is_held<W: Words>(w: W, cell: &RobustCell) -> bool {
+    w.load(&cell.word, Relaxed) & OWNER == w.tid() && w.holds(cell)
+}
+
+#[inline]
+pub fn acquire<W: Words>(w: W, cell: &RobustCell, recursive: bool, deadline: &Deadline) -> Result<Note> {
+    if w.load(&cell.word, Relaxed) & OWNER == w.tid() && w.holds(cell) {
+        if recursive {
+            return enter_again(w, cell);
+        }
+        if deadline.timeout() == Timeout::Forever {
+            return Err(Error::new(Kind::Deadlock, "lock: the calling thread holds it already and would wait for itself"));
+        }
+    }
+    match robust::hold(w, cell, deadline)? {
+        Some(Taken::Clean) => Ok(Note::None),
+        Some(Taken::OwnerDied) => {
+            // Its depth died with it.
+            w.store(&cell.small[small::DEPTH], 0, Relaxed);
+            Ok(Note::OwnerDied)
+        }
+        None => Err(Error::new(Kind::TimedOut, "lock: another thread held it all the time")),
+    }
+}
+
+#[cold]
+fn enter_again<W: Words>(w: W, cell: &RobustCell) -> Result<Note> {
+    let depth = w.load(&cell.small[small::DEPTH], Relaxed);
+    if depth >= DEPTH_MAX - 1 {
+        return Err(Error::new(Kind::Overflow, "lock: acquired 65,535 times already"));
+    }
+    w.store(&cell.small[small::DEPTH], depth + 1, Relaxed);
+    Ok(Note::None)
+}
+
+#[inline]
+pub fn release<W: Words>(w: W, cell: &RobustCell, recursive: bool) -> Result<()> {
+    if !is_held(w, cell) {
+        return Err(Error::new(Kind::NotOwner, "lock: the calling thread does not hold it"));
+    }
+    if recursive {
+        let depth = w.load(&cell.small[small::DEPTH], Relaxed);
+        if depth > 0 {
+            w.store(&cell.small[small::DEPTH], depth - 1, Relaxed);
+            return Ok(());
+        }
+    }
+    match robust::release(w, cell) {
+        true => Ok(()),
+        false => Err(Error::new(Kind::Corrupt, "lock: its shared memory was written over")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn millis(millis: u64) -> Deadline {
+        Deadline::new(if millis == 0 { Timeout::Try } else { Timeout::Millis(millis) })
+    }
+
+    #[test]
+    fn plain_lock_refuses_its_owner() {
+        let lock = Lock::new(false).unwrap();
+        assert_eq!(lock.acquire(&millis(0)).unwrap(), Note::None);
+        assert!(lock.is_held());
+        assert_eq!(lock.acquire(&Deadline::new(Timeout::Forever)).unwrap_err().kind(), Kind::Deadlock);
+        assert_eq!(lock.acquire(&millis(1)).unwrap_err().kind(), Kind::TimedOut);
+        lock.release().unwrap();
+        assert!(!lock.is_held());
+        assert_eq!(lock.release().unwrap_err().kind(), Kind::NotOwner);
+    }
+
+    #[test]
+    fn recursive_lock_counts() {
+        let lock = Lock::new(true).unwrap();
+        for _ in 0..DEPTH_MAX {
+            lock.acquire(&millis(0)).unwrap();
+        }
+        assert_eq!(lock.acquire(&millis(0)).unwrap_err().kind(), Kind::Overflow);
+        for _ in 0..DEPTH_MAX {
+            lock.release().unwrap();
+        }
+        assert_eq!(lock.release().unwrap_err().kind(), Kind::NotOwner);
+    }
+
+    #[test]
+    fn a_thread_that_ends_inside_is_told_once() {
+        let lock = Lock::new(false).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| lock.acquire(&millis(0)).unwrap());
+        });
+        // join() returns before the kernel has walked the list: wait for it.
+        assert_eq!(lock.acquire(&Deadline::new(Timeout::Forever)).unwrap(), Note::OwnerDied);
+        lock.release().unwrap();
+        assert_eq!(lock.acquire(&millis(0)).unwrap(), Note::None);
+        lock.release().unwrap();
+    }
+
+    #[test]
+    fn held_locks_may_be_released_in_any_order() {
+        let locks: Vec<Lock> = (0..5).map(|_| Lock::new(false).unwrap()).collect();
+        for lock in &locks {
+            lock.acquire(&millis(0)).unwrap();
+        }
+        for index in [2, 4, 0, 1, 3] {
+            locks[index].release().unwrap();
+        }
+        assert!(locks.iter().all(|lock| !lock.is_held()));
+    }
+
+    #[test]
+    fn one_thread_holds_at_most_256_locks() {
+        let locks: Vec<Lock> = (0..257).map(|_| Lock::new(false).unwrap()).collect();
+        for lock in &locks[..256] {
+            lock.acquire(&millis(0)).unwrap();
+        }
+        assert_eq!(locks[256].acquire(&millis(0)).unwrap_err().kind(), Kind::Again);
+        for lock in &locks[..256] {
+            lock.release().unwrap();
+        }
+        locks[256].acquire(&millis(0)).unwrap();
+        locks[256].release().unwrap();
+    }
+}

@@ -1,0 +1,202 @@
+//! A word that a thread owns and that survives its owner.
+//!
+//! ```text
+//!   bit 31         bit 30        bits 29..0
+//!   WAITERS        OWNER_DIED    OWNER: the owner's thread number, 0 = free
+//! ```
+//!
+//! | word | meaning |
+//! |---|---|
+//! | 0 | free |
+//! | owner | owned, nobody sleeps |
+//! | WAITERS + owner | owned, somebody may sleep |
+//! | WAITERS | free; somebody was woken and has not come yet |
+//! | OWNER_DIED (+ WAITERS) | free; the kernel put it there when the owner ended inside |
+//! | WAITERS + OWNER_DIED + owner | owned; the owner is trying to clear WAITERS |
+//!
+//! Not PTHREAD_MUTEX_ROBUST: that one loses a wake-up when a third process barges in between a dying owner's unlock and its wake,
+//! and follows pointers that it finds in shared memory. What makes the difference:
+//!
+//! - **The word is pending before the CAS** that may own it and until after the wake that gives it up. If the thread ends in
+//!   between, the kernel sees to the word: owned by the thread, it becomes owner-dead; free, one sleeper is woken in its stead. So a
+//!   sleeper that was woken and killed has not swallowed the wake-up. (Kernel: kernel/futex/core.c, handle_futex_death.)
+//! - **WAITERS is sticky**: who acquires keeps it, so whoever barges in still wakes the next one. Only an owner may clear it, and
+//!   gives everybody who sleeps the chance to object: see [`clear_waiters`].
+//!
+//! Two ways to own a word. [`take`]/[`give`]: a short section inside one call, protected by being pending; only one at a time.
+//! [`hold`]/[`release`]: across calls and sleeps, linked in the thread's robust list.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::{ALL, GRACE_MS, SPINS};
+use crate::error::Result;
+use crate::shm::{RobustCell, Woken, Words};
+use crate::sys::Deadline;
+use crate::timeout::Timeout;
+
+pub const WAITERS: u32 = 1 << 31;
+pub const OWNER_DIED: u32 = 1 << 30;
+pub const OWNER: u32 = OWNER_DIED - 1;
+
+/// What the new owner finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    Clean,
+    /// The previous owner ended inside: what the word guards may be half-done. The new owner mends it, in a way that can be done
+    /// again if it ends, too.
+    OwnerDied,
+}
+
+/// Takes `cell` for a short section; it stays pending until [`give`]. `None`: the time ran out.
+///
+/// A deadline of "try once" gets [`GRACE_MS`]: see there.
+#[inline]
+pub fn take<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Option<Taken>> {
+    if acquire_free(w, cell) {
+        return Ok(Some(Taken::Clean));
+    }
+    take_contended(w, cell, deadline)
+}
+
+#[cold]
+fn take_contended<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Option<Taken>> {
+    if deadline.is_try() { acquire(w, cell, &Deadline::new(Timeout::Millis(GRACE_MS))) } else { acquire(w, cell, deadline) }
+}
+
+/// [`take`] for sections that must be entered: no time limit, and no interrupt check may end it.
+pub fn take_surely<W: Words>(w: W, cell: &RobustCell) -> Taken {
+    let forever = Deadline::new(Timeout::Forever);
+    loop {
+        if let Ok(Some(taken)) = take(w, cell, &forever) {
+            return taken;
+        }
+    }
+}
+
+/// Ends what [`take`] began.
+#[inline]
+pub fn give<W: Words>(w: W, cell: &RobustCell) {
+    // SYNC POINT: robust word (release; the acquire is in `acquire_free` and `acquire`).
+    if w.cas(&cell.word, w.tid(), 0, Release).is_err() {
+        give_and_wake(w, cell);
+    }
+    w.clear_pending();
+}
+
+/// Owns `cell` until [`release`], across calls. `None`: the time ran out (exactly: no grace).
+#[inline]
+pub fn hold<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Option<Taken>> {
+    let taken = if acquire_free(w, cell) { Some(Taken::Clean) } else { acquire(w, cell, deadline)? };
+    if taken.is_some() {
+        keep(w, cell)?;
+    }
+    Ok(taken)
+}
+
+/// Makes of a cell that was taken one that is held.
+#[inline]
+pub fn keep<W: Words>(w: W, cell: &RobustCell) -> Result<()> {
+    if !cfg!(tine_mutant = "leader_not_linked") {
+        if let Err(error) = w.link(cell) {
+            give(w, cell);
+            return Err(error);
+        }
+    }
+    w.clear_pending();
+    Ok(())
+}
+
+/// Ends what [`hold`] began. `false`: somebody wrote over the cell in shared memory.
+#[inline]
+pub fn release<W: Words>(w: W, cell: &RobustCell) -> bool {
+    w.set_pending(cell);
+    let sound = w.unlink(cell) || cfg!(tine_mutant = "leader_not_linked");
+    give(w, cell);
+    sound
+}
+
+/// The usual case: nobody has it, nobody waits. The cell is pending afterwards, either way.
+#[inline]
+fn acquire_free<W: Words>(w: W, cell: &RobustCell) -> bool {
+    if cfg!(tine_mutant = "pending_after_cas") {
+        let free = w.cas(&cell.word, 0, w.tid(), Acquire).is_ok();
+        w.set_pending(cell);
+        return free;
+    }
+    w.set_pending(cell);
+    // SYNC POINT: robust word (acquire; the release is in `give`).
+    w.cas(&cell.word, 0, w.tid(), Acquire).is_ok()
+}
+
+/// `cell` is pending, and stays so unless the time runs out.
+#[cold]
+fn acquire<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Option<Taken>> {
+    let mut turn = 0;
+    loop {
+        let seen = w.load(&cell.word, Relaxed);
+        if seen & OWNER == 0 {
+            // SYNC POINT: robust word (acquire). After a death the kernel wrote the word: what the owner wrote before is visible,
+            // its end was a system call on another core that this value was read after.
+            if w.cas(&cell.word, seen, w.tid() | seen & WAITERS, Acquire).is_ok() {
+                return Ok(Some(if seen & OWNER_DIED != 0 { Taken::OwnerDied } else { Taken::Clean }));
+            }
+            continue;
+        }
+        if turn < SPINS {
+            w.relax(turn);
+            turn += 1;
+            continue;
+        }
+        // Bit 30 beside a living owner means that it is about to clear WAITERS: not while we sleep.
+        let asleep = seen & !OWNER_DIED | WAITERS;
+        if seen != asleep && w.cas(&cell.word, seen, asleep, Relaxed).is_err() {
+            continue;
+        }
+        match w.wait(&cell.word, asleep, deadline) {
+            Ok(Woken::Look) => {}
+            Ok(Woken::TimedOut) => {
+                w.clear_pending();
+                return Ok(None);
+            }
+            Err(interrupted) => {
+                w.clear_pending();
+                return Err(interrupted);
+            }
+        }
+    }
+}
+
+/// `give` with WAITERS set.
+#[cold]
+fn give_and_wake<W: Words>(w: W, cell: &RobustCell) {
+    if w.load(&cell.word, Relaxed) & OWNER != w.tid() {
+        return; // written over: not ours to free any more
+    }
+    let kept = if cfg!(tine_mutant = "release_drops_w") { 0 } else { WAITERS };
+    // SYNC POINT: robust word (release).
+    let before = w.and(&cell.word, kept, Release);
+    if before & WAITERS != 0 && w.wake(&cell.word, 1) == 0 {
+        clear_waiters(w, cell);
+    }
+}
+
+/// Nobody slept: WAITERS is left over from before, and every further `give` would pay for a system call.
+///
+/// As its owner (again): announce it by bit 30, wake everybody who slept meanwhile, and clear it unless one of them, or one who was
+/// about to sleep, took the announcement back. Whoever sleeps has seen a word without bit 30 and is woken; whoever is about to sleep
+/// meets a changed word.
+#[cold]
+fn clear_waiters<W: Words>(w: W, cell: &RobustCell) {
+    let mine = w.tid();
+    if w.cas(&cell.word, WAITERS, mine | WAITERS, Acquire).is_err() {
+        return; // the next owner will see to it
+    }
+    if w.cas(&cell.word, mine | WAITERS, mine | WAITERS | OWNER_DIED, Relaxed).is_ok() {
+        w.wake(&cell.word, ALL);
+        let _ = w.cas(&cell.word, mine | WAITERS | OWNER_DIED, mine, Relaxed);
+    }
+    // SYNC POINT: robust word (release).
+    if w.cas(&cell.word, mine, 0, Release).is_err() && w.and(&cell.word, WAITERS, Release) & WAITERS != 0 {
+        w.wake(&cell.word, 1);
+    }
+}

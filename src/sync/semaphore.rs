@@ -1,0 +1,255 @@
+//! A counting semaphore, bounded or not.
+//!
+//! The count and "somebody sleeps" share one word, so an operation without sleepers is one CAS and no lock. With a sleeper the
+//! releaser works under a short robust word, in this order:
+//!
+//! 1. **wake**: clear the flag and wake the sleeper;
+//! 2. **publish** the permits;
+//! 3. give the word.
+//!
+//! Killed before 2, it has published nothing: the sleeper looks, finds nothing, meets the owner-dead word when it registers again, and
+//! mends it. Killed after 2, the sleeper is awake. The other order would lose the wake-up with the permits published.
+//!
+//! Of all waiters only the **leader**, the owner of a held word, sleeps on the count; the others sleep on the leader word. A wake-up
+//! has exactly one addressee, and if that one is killed the kernel wakes the next leader, who looks for itself.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::robust::{self, Taken};
+use super::{ALL, SPINS};
+use crate::error::{Error, Kind, Result};
+use crate::shm::layout::SemaphoreShared;
+use crate::shm::{Object, Woken, Words, slab};
+use crate::sys::Deadline;
+use crate::sys::thread::Thread;
+
+/// Permits of a semaphore without a bound.
+pub const COUNT_MAX: u32 = i32::MAX as u32;
+
+/// Bit 0 of the state: the leader sleeps on it. Set and cleared under `section` only, and only while the count is 0.
+const ASLEEP: u32 = 1;
+
+#[derive(Clone, Debug)]
+pub struct Semaphore {
+    shared: Object<SemaphoreShared>,
+    maximum: u32,
+}
+
+impl Semaphore {
+    /// `maximum` 0 = no bound.
+    pub fn new(initial: u32, maximum: u32) -> Result<Semaphore> {
+        let maximum = if maximum == 0 { COUNT_MAX } else { maximum };
+        if maximum > COUNT_MAX {
+            return Err(Error::invalid(format!("semaphore: a maximum of {maximum} is above {COUNT_MAX}")));
+        }
+        if initial > maximum {
+            return Err(Error::invalid(format!("semaphore: initial {initial} is above the maximum {maximum}")));
+        }
+        let shared: Object<SemaphoreShared> = slab::place()?;
+        Thread::current().store(shared.state(), initial << 1, Relaxed);
+        Ok(Semaphore { shared, maximum })
+    }
+
+    #[inline]
+    pub fn acquire(&self, deadline: &Deadline) -> Result<()> {
+        acquire(Thread::current(), &self.shared, deadline)
+    }
+
+    #[inline]
+    pub fn release(&self, count: u32) -> Result<()> {
+        release(Thread::current(), &self.shared, count, self.maximum)
+    }
+
+    pub fn value(&self) -> u32 {
+        Thread::current().load(self.shared.state(), Relaxed) >> 1
+    }
+}
+
+#[inline]
+pub fn acquire<W: Words>(w: W, shared: &SemaphoreShared, deadline: &Deadline) -> Result<()> {
+    if take_permit(w, shared) { Ok(()) } else { acquire_waiting(w, shared, deadline) }
+}
+
+#[inline]
+fn take_permit<W: Words>(w: W, shared: &SemaphoreShared) -> bool {
+    let mut seen = w.load(shared.state(), Relaxed);
+    while seen >> 1 != 0 {
+        // SYNC POINT: permit (acquire; the release is in `release`).
+        match w.cas(shared.state(), seen, seen - 2, Acquire) {
+            Ok(_) => return true,
+            Err(now) => seen = now,
+        }
+    }
+    false
+}
+
+#[cold]
+fn acquire_waiting<W: Words>(w: W, shared: &SemaphoreShared, deadline: &Deadline) -> Result<()> {
+    if deadline.is_try() {
+        return Err(timed_out());
+    }
+    for turn in 0..SPINS {
+        w.relax(turn);
+        if take_permit(w, shared) {
+            return Ok(());
+        }
+    }
+    if robust::hold(w, &shared.leader, deadline)?.is_none() {
+        return Err(timed_out());
+    }
+    let result = acquire_leading(w, shared, deadline);
+    robust::release(w, &shared.leader);
+    result
+}
+
+fn acquire_leading<W: Words>(w: W, shared: &SemaphoreShared, deadline: &Deadline) -> Result<()> {
+    loop {
+        if take_permit(w, shared) {
+            return Ok(());
+        }
+        if !register(w, shared, deadline)? {
+            return Err(timed_out());
+        }
+        // If the state is no longer "no permits, asleep" somebody released meanwhile, and this returns at once.
+        if w.wait(shared.state(), ASLEEP, deadline)? == Woken::TimedOut {
+            return Err(timed_out());
+        }
+    }
+}
+
+/// Says that the leader is about to sleep, unless there are permits. `false`: the time ran out.
+fn register<W: Words>(w: W, shared: &SemaphoreShared, deadline: &Deadline) -> Result<bool> {
+    match robust::take(w, &shared.section, deadline)? {
+        None => return Ok(false),
+        Some(Taken::OwnerDied) => recover(w, shared, Side::Waiter),
+        Some(Taken::Clean) => {}
+    }
+    let _ = w.cas(shared.state(), 0, ASLEEP, Relaxed);
+    robust::give(w, &shared.section);
+    Ok(true)
+}
+
+#[inline]
+pub fn release<W: Words>(w: W, shared: &SemaphoreShared, count: u32, maximum: u32) -> Result<()> {
+    let mut seen = w.load(shared.state(), Relaxed);
+    while seen & ASLEEP == 0 {
+        let new = add(seen, count, maximum)?;
+        // SYNC POINT: permit (release; the acquire is in `take_permit`).
+        match w.cas(shared.state(), seen, new, Release) {
+            Ok(_) => return Ok(()),
+            Err(now) => seen = now,
+        }
+    }
+    release_waking(w, shared, count, maximum)
+}
+
+#[cold]
+fn release_waking<W: Words>(w: W, shared: &SemaphoreShared, count: u32, maximum: u32) -> Result<()> {
+    if robust::take_surely(w, &shared.section) == Taken::OwnerDied {
+        recover(w, shared, Side::Releaser);
+    }
+    if cfg!(tine_mutant = "doorbell_reset_outside_lock") {
+        robust::give(w, &shared.section);
+    }
+    let result = if cfg!(tine_mutant = "publish_before_wake") {
+        let result = publish(w, shared, count, maximum);
+        w.wake(shared.state(), 1);
+        result
+    } else {
+        if count > 0 && w.and(shared.state(), !ASLEEP, Relaxed) & ASLEEP != 0 {
+            w.wake(shared.state(), 1);
+        }
+        publish(w, shared, count, maximum)
+    };
+    if !cfg!(tine_mutant = "doorbell_reset_outside_lock") {
+        robust::give(w, &shared.section);
+    }
+    result
+}
+
+/// Adds to the count, which others may change meanwhile; ASLEEP is clear and stays so while we have the section.
+fn publish<W: Words>(w: W, shared: &SemaphoreShared, count: u32, maximum: u32) -> Result<()> {
+    let mut seen = w.load(shared.state(), Relaxed);
+    loop {
+        let new = add(seen, count, maximum)?;
+        // SYNC POINT: permit (release).
+        match w.cas(shared.state(), seen, new, Release) {
+            Ok(_) => return Ok(()),
+            Err(now) => seen = now,
+        }
+    }
+}
+
+#[inline]
+fn add(state: u32, count: u32, maximum: u32) -> Result<u32> {
+    match (state >> 1).checked_add(count) {
+        Some(sum) if sum <= maximum => Ok(sum << 1),
+        _ => Err(overflow()),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Waiter,
+    Releaser,
+}
+
+/// The section's owner ended inside: it may have cleared ASLEEP and not woken. Whoever may sleep is woken, and looks.
+#[cold]
+fn recover<W: Words>(w: W, shared: &SemaphoreShared, side: Side) {
+    if cfg!(tine_mutant = "recovery_does_not_wake") || (cfg!(tine_mutant = "recovery_only_in_producers") && side == Side::Waiter)
+    {
+        return;
+    }
+    w.and(shared.state(), !ASLEEP, Relaxed);
+    w.wake(shared.state(), ALL);
+}
+
+#[cold]
+fn timed_out() -> Error {
+    Error::new(Kind::TimedOut, "semaphore: no permit in time")
+}
+
+#[cold]
+fn overflow() -> Error {
+    Error::new(Kind::Overflow, "semaphore: count would put it above its maximum")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeout::Timeout;
+
+    #[test]
+    fn counts_up_to_its_maximum() {
+        let semaphore = Semaphore::new(1, 2).unwrap();
+        let now = Deadline::new(Timeout::Try);
+        semaphore.release(1).unwrap();
+        assert_eq!(semaphore.release(1).unwrap_err().kind(), Kind::Overflow);
+        assert_eq!(semaphore.value(), 2);
+        semaphore.acquire(&now).unwrap();
+        semaphore.acquire(&now).unwrap();
+        assert_eq!(semaphore.acquire(&now).unwrap_err().kind(), Kind::TimedOut);
+        assert_eq!(semaphore.acquire(&Deadline::new(Timeout::Millis(5))).unwrap_err().kind(), Kind::TimedOut);
+        assert_eq!(semaphore.value(), 0);
+    }
+
+    #[test]
+    fn the_initial_value_must_fit() {
+        assert_eq!(Semaphore::new(3, 2).unwrap_err().kind(), Kind::Invalid);
+        assert_eq!(Semaphore::new(0, u32::MAX).unwrap_err().kind(), Kind::Invalid);
+        assert_eq!(Semaphore::new(7, 0).unwrap().value(), 7);
+    }
+
+    #[test]
+    fn one_release_of_many_serves_many_sleepers() {
+        let semaphore = Semaphore::new(0, 0).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| semaphore.acquire(&Deadline::new(Timeout::Forever)).unwrap());
+            }
+            semaphore.release(4).unwrap();
+        });
+        assert_eq!(semaphore.value(), 0);
+    }
+}

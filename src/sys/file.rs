@@ -1,0 +1,66 @@
+//! Reading and writing a file at an offset, for what lies in a memfd beyond its mapping. Errors are plain numbers: these are called
+//! where nothing may be allocated.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::errno;
+use super::memory::file_size_limit;
+
+/// Writes all of `data`. Above RLIMIT_FSIZE this is EFBIG: the kernel would send SIGXFSZ.
+pub fn write_at(fd: BorrowedFd, mut data: &[u8], mut offset: u64) -> Result<(), i32> {
+    if offset.checked_add(data.len() as u64).is_none_or(|end| end > file_size_limit().min(i64::MAX as u64)) {
+        return Err(libc::EFBIG);
+    }
+    while !data.is_empty() {
+        // SAFETY: readable bytes of that length.
+        let written = unsafe { libc::pwrite(fd.as_raw_fd(), data.as_ptr().cast(), data.len(), offset as libc::off_t) };
+        match written {
+            1.. => {
+                data = &data[written as usize..];
+                offset += written as u64;
+            }
+            0 => return Err(libc::ENOSPC),
+            _ if errno() == libc::EINTR => {}
+            _ => return Err(errno()),
+        }
+    }
+    Ok(())
+}
+
+/// Fills all of `buffer`; `false` where the file ends before that.
+pub fn read_at(fd: BorrowedFd, mut buffer: &mut [MaybeUninit<u8>], mut offset: u64) -> Result<bool, i32> {
+    while !buffer.is_empty() {
+        // SAFETY: writable bytes of that length.
+        let read = unsafe { libc::pread(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), offset as libc::off_t) };
+        match read {
+            1.. => {
+                buffer = &mut buffer[read as usize..];
+                offset += read as u64;
+            }
+            0 => return Ok(false),
+            _ if errno() == libc::EINTR => {}
+            _ => return Err(errno()),
+        }
+    }
+    Ok(true)
+}
+
+/// Gives the memory of a range back; the file keeps its length. Best effort: what stays is reused or vanishes with the file.
+pub fn punch(fd: BorrowedFd, offset: u64, length: u64) {
+    if length == 0 || offset.checked_add(length).is_none_or(|end| end > i64::MAX as u64) {
+        return;
+    }
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: plain numbers.
+    while unsafe { libc::fallocate(fd.as_raw_fd(), mode, offset as libc::off_t, length as libc::off_t) } != 0
+        && errno() == libc::EINTR
+    {}
+}
+
+/// [`punch`] to the end of the file.
+pub fn punch_from(fd: BorrowedFd, offset: u64) {
+    // SAFETY: a plain number.
+    let end = unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_END) };
+    punch(fd, offset, u64::try_from(end).unwrap_or(0).saturating_sub(offset));
+}
