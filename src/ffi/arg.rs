@@ -4,7 +4,9 @@ use std::ffi::{CStr, c_char, c_void};
 use std::slice;
 
 use super::handle::null;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::sys::Deadline;
+use crate::timeout::Timeout;
 
 /// The caller's bytes; NULL with length 0 is empty.
 #[inline]
@@ -75,6 +77,18 @@ pub(super) unsafe fn put<T>(out: *mut T, value: T) {
     }
 }
 
+/// The caller's `timeout_ms`.
+#[inline]
+pub(super) fn timeout(timeout_ms: i64) -> Result<Timeout> {
+    Timeout::from_millis(timeout_ms)
+}
+
+/// The same for calls that wait in more than one place: the end of the whole call.
+#[inline]
+pub(super) fn deadline(timeout_ms: i64) -> Result<Deadline> {
+    Timeout::from_millis(timeout_ms).map(Deadline::new)
+}
+
 /// Only the bits in `known` may be set.
 pub(super) fn flags(flags: u32, known: u32, name: &'static str) -> Result<u32> {
     match flags & !known {
@@ -97,4 +111,34 @@ pub(super) unsafe fn copy_text(text: &[u8], buffer: *mut c_void, capacity: usize
         to.write(from);
     }
     Ok(())
+}
+
+/// The length that a call came to, also the one that would have been enough.
+pub(super) unsafe fn length(out_len: *mut usize, result: Result<usize>) -> Result<()> {
+    match result {
+        // SAFETY: contract O.
+        Ok(length) => unsafe { put(out_len, length) },
+        Err(error) => {
+            if error.kind() == Kind::TooSmall {
+                // SAFETY: contract O.
+                unsafe { put(out_len, error.needed()) };
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Names are for a later version.
+pub(super) fn no_name(name: *const c_char, function: &str) -> Result<()> {
+    if name.is_null() {
+        Ok(())
+    } else {
+        Err(Error::new(Kind::NotSupported, format!("{function}: names are not in this version")))
+    }
+}
+
+/// Flags that this version knows and does not have.
+pub(super) fn not_yet_flags(flags: u32, flag: u32, name: &str) -> Result<()> {
+    if flags & flag == 0 { Ok(()) } else { super::guard::not_yet(name) }
 }

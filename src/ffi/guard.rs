@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::last_error;
 use super::status::{TINE_OK, TINE_OWNER_DIED, TINE_PIPE_HELD, tine_status_t};
-use crate::error::{Note, Result};
+use crate::error::{Error, Kind, Note, Result};
 
 thread_local! {
     /// How many guards are on this thread's stack. Const and without Drop.
@@ -23,7 +23,7 @@ pub(super) fn status(body: impl FnOnce() -> Result<()>) -> tine_status_t {
     match caught(body) {
         Ok(Ok(())) => TINE_OK,
         Ok(Err(error)) => last_error::record(&error),
-        Err(payload) => last_error::record_panic(&*payload_message(payload)),
+        Err(payload) => last_error::record_panic(&payload_message(payload)),
     }
 }
 
@@ -35,7 +35,7 @@ pub(super) fn noted(body: impl FnOnce() -> Result<Note>) -> tine_status_t {
         Ok(Ok(Note::OwnerDied)) => TINE_OWNER_DIED,
         Ok(Ok(Note::PipeHeld)) => TINE_PIPE_HELD,
         Ok(Err(error)) => last_error::record(&error),
-        Err(payload) => last_error::record_panic(&*payload_message(payload)),
+        Err(payload) => last_error::record_panic(&payload_message(payload)),
     }
 }
 
@@ -49,7 +49,7 @@ pub(super) fn value<T>(fallback: T, body: impl FnOnce() -> Result<T>) -> T {
             fallback
         }
         Err(payload) => {
-            last_error::record_panic(&*payload_message(payload));
+            last_error::record_panic(&payload_message(payload));
             fallback
         }
     }
@@ -61,7 +61,7 @@ pub(super) fn number(body: impl FnOnce() -> Result<i32>) -> i32 {
     match caught(body) {
         Ok(Ok(number)) => number,
         Ok(Err(error)) => last_error::record(&error),
-        Err(payload) => last_error::record_panic(&*payload_message(payload)),
+        Err(payload) => last_error::record_panic(&payload_message(payload)),
     }
 }
 
@@ -72,6 +72,11 @@ pub(super) fn release(body: impl FnOnce()) {
         body();
         Ok(())
     });
+}
+
+/// For what the header promises and this version does not have yet.
+pub(super) fn not_yet<T>(function: &str) -> Result<T> {
+    Err(Error::new(Kind::NotSupported, format!("{function}: not in this version")))
 }
 
 /// `AssertUnwindSafe`: see the head of this file.

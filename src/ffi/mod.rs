@@ -29,3 +29,11 @@ pub mod last_error;
 pub mod memory;
 
 pub mod library;
+
+pub mod queue;
+
+pub mod lock;
+
+pub mod semaphore;
+
+pub mod event;

@@ -30,6 +30,10 @@ pub trait Words: Copy {
 
     /// Sleeps while `word` holds `expected`. Fails only if the thread's interrupt check says so.
     fn wait(self, word: &Word, expected: u32, deadline: &Deadline) -> Result<Woken>;
+    /// [`Words::wait`] on a word of [`crate::sync::robust`], whose wake-ups the kernel passes on when a woken thread ends.
+    fn wait_for_owner(self, word: &Word, expected: u32, deadline: &Deadline) -> Result<Woken> {
+        self.wait(word, expected, deadline)
+    }
     /// Wakes at most `count` sleepers; answers how many.
     fn wake(self, word: &Word, count: u32) -> u32;
 
@@ -93,6 +97,17 @@ impl Words for Thread {
     #[inline]
     fn wait(self, word: &Word, expected: u32, deadline: &Deadline) -> Result<Woken> {
         futex::wait(word.atomic(), expected, deadline)
+    }
+
+    fn wait_for_owner(self, word: &Word, expected: u32, deadline: &Deadline) -> Result<Woken> {
+        if futex::passes_wakeups_on() {
+            return self.wait(word, expected, deadline);
+        }
+        let slice = deadline.at_most(100);
+        match self.wait(word, expected, &slice)? {
+            Woken::TimedOut if !deadline.passed() => Ok(Woken::Look),
+            woken => Ok(woken),
+        }
     }
 
     #[inline]

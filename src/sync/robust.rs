@@ -152,7 +152,7 @@ fn acquire<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Opt
         if seen != asleep && w.cas(&cell.word, seen, asleep, Relaxed).is_err() {
             continue;
         }
-        match w.wait(&cell.word, asleep, deadline) {
+        match w.wait_for_owner(&cell.word, asleep, deadline) {
             Ok(Woken::Look) => {}
             Ok(Woken::TimedOut) => {
                 w.clear_pending();

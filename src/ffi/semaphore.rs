@@ -1,0 +1,98 @@
+//! Semaphores.
+
+use super::lock::tine_lock_options_t;
+use super::status::tine_status_t;
+use super::{arg, guard, handle, options};
+use crate::sync::Semaphore;
+
+/// A counting semaphore: between processes and between threads.
+pub struct tine_semaphore_t(pub(super) Semaphore);
+
+/// Permits belong to threads and come back when they die. Not in this version.
+pub const TINE_SEMAPHORE_TRACKED: u32 = 1;
+
+/// How to make a semaphore; flags are TINE_SEMAPHORE_*.
+pub type tine_semaphore_options_t = tine_lock_options_t;
+
+/// Makes a semaphore.
+///
+/// @param initial        Permits that are there at first.
+/// @param maximum        Permits that may be there; 0 = no bound (2,147,483,647).
+/// @param options        NULL = defaults.
+/// @param out_semaphore  The new semaphore; free it with tine_semaphore_free().
+/// @return TINE_OK; TINE_EINVAL: initial above maximum, unknown flags; TINE_ENOTSUP for TINE_SEMAPHORE_TRACKED or a name;
+///         TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
+/// @since 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_semaphore_new(
+    initial: u32,
+    maximum: u32,
+    options: *const tine_semaphore_options_t,
+    out_semaphore: *mut *mut tine_semaphore_t,
+) -> tine_status_t {
+    guard::status(|| {
+        // SAFETY: contract O.
+        let (options, out) = unsafe { (options::read(options)?, arg::out(out_semaphore, "out_semaphore")?) };
+        arg::no_name(options.name, "tine_semaphore_new")?;
+        arg::flags(options.flags, TINE_SEMAPHORE_TRACKED, "options.flags")?;
+        arg::not_yet_flags(options.flags, TINE_SEMAPHORE_TRACKED, "TINE_SEMAPHORE_TRACKED")?;
+        let semaphore = Semaphore::new(initial, maximum)?;
+        // SAFETY: checked by `arg::out`.
+        unsafe { handle::create(tine_semaphore_t(semaphore), out) };
+        Ok(())
+    })
+}
+
+/// Takes one permit, waiting while there is none.
+///
+/// @param semaphore   The semaphore.
+/// @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+/// @return TINE_OK; TINE_ETIMEDOUT; TINE_EAGAIN: this thread holds 256 locks; TINE_EINTR.
+/// @since 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_semaphore_acquire(semaphore: *mut tine_semaphore_t, timeout_ms: i64) -> tine_status_t {
+    guard::status(|| {
+        // SAFETY: contract H.
+        let semaphore = unsafe { handle::borrow(semaphore, "semaphore")? };
+        semaphore.0.acquire(&arg::deadline(timeout_ms)?)
+    })
+}
+
+/// Adds permits; any thread of any process may.
+///
+/// @param semaphore  The semaphore.
+/// @param count      How many; 0 changes nothing.
+/// @return TINE_OK; TINE_EOVERFLOW: above the maximum, nothing was added.
+/// @since 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_semaphore_release(semaphore: *mut tine_semaphore_t, count: u32) -> tine_status_t {
+    guard::status(|| {
+        // SAFETY: contract H.
+        let semaphore = unsafe { handle::borrow(semaphore, "semaphore")? };
+        semaphore.0.release(count)
+    })
+}
+
+/// Permits that are there at this moment.
+///
+/// @param semaphore  The semaphore; NULL answers 0.
+/// @return The number.
+/// @since 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_semaphore_value(semaphore: *const tine_semaphore_t) -> u32 {
+    guard::value(0, || {
+        // SAFETY: contract H.
+        let semaphore = unsafe { handle::borrow(semaphore, "semaphore")? };
+        Ok(semaphore.0.value())
+    })
+}
+
+/// Frees this process's handle; others keep theirs.
+///
+/// @param semaphore  The semaphore; NULL is fine.
+/// @since 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_semaphore_free(semaphore: *mut tine_semaphore_t) {
+    // SAFETY: contract H.
+    guard::release(|| unsafe { handle::free(semaphore) });
+}
