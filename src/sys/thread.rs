@@ -7,7 +7,7 @@
 //! # The robust list
 //! Each thread has one list that the kernel walks when the thread ends: every 32-bit word that it names and that holds the thread's
 //! number gets FUTEX_OWNER_DIED, and one waiter is woken. The list belongs to libc, whose own robust mutexes live in it, so ours are
-//! linked among them in libc's format: a node is {prev, next}, entries point at `next`, and the word lies `futex_offset` from there
+//! linked among them in libc's format: a node is {prev, next}, both point at the `next` of a neighbour, and the word lies `futex_offset` from there
 //! (glibc and musl; kernel: Documentation/locking/robust-futex-ABI.rst). `list_op_pending` names one more word, for the moments in
 //! which a thread is about to own a word or has just stopped.
 //!
@@ -243,8 +243,8 @@ impl Held {
         // SAFETY: the caller's cell; our own entries below are mapped, the others are libc's.
         unsafe {
             next_of(entry).store(first, Relaxed);
-            prev_of(entry).store(bottom - size_of::<usize>(), Relaxed);
-            prev_of(first).store(entry - size_of::<usize>(), Relaxed);
+            prev_of(entry).store(bottom, Relaxed);
+            prev_of(first).store(entry, Relaxed);
         }
         // The node must be whole before the list leads to it.
         compiler_fence(SeqCst);
@@ -303,7 +303,7 @@ impl Held {
         if head.next.load(Relaxed) == entry {
             head.next.store(next, Relaxed);
             // SAFETY: `next` is the head, a node of ours or one that libc linked.
-            unsafe { prev_of(next & !1).store(bottom - size_of::<usize>(), Relaxed) };
+            unsafe { prev_of(next & !1).store(bottom, Relaxed) };
         } else {
             // SAFETY: forwarded.
             sound &= unsafe { self.unlink_below(head, entry, next) };
@@ -335,7 +335,7 @@ impl Held {
                 // SAFETY: both are nodes of this thread's list or its head.
                 unsafe {
                     next_of(above).store(next, Relaxed);
-                    prev_of(next & !1).store(above - size_of::<usize>(), Relaxed);
+                    prev_of(next & !1).store(above, Relaxed);
                 }
                 return sound;
             }
