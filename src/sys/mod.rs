@@ -5,16 +5,24 @@
 #![allow(unsafe_code, reason = "system calls and the memory that the kernel writes")]
 
 pub mod deadline;
+pub mod descriptors;
 pub mod errno;
 pub mod fd;
 pub mod file;
+pub mod fork;
 pub mod futex;
 pub mod heap;
 pub mod interrupt;
 pub mod memory;
 pub mod per_process;
+pub mod pidfd;
 pub mod poll;
+pub mod process;
+pub mod signal;
+pub mod socket;
+pub mod stdio;
 pub mod thread;
+pub mod wait;
 
 pub use deadline::{Deadline, now};
 pub use errno::{errno, failure, last_failure};

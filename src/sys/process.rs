@@ -1,0 +1,121 @@
+//! What this process is, and what it asks the kernel to do with it. Async-signal-safe, except where a function says otherwise.
+
+use std::ffi::CStr;
+
+use super::{errno, last_failure};
+use crate::error::Result;
+
+pub fn pid() -> i32 {
+    std::process::id() as i32
+}
+
+pub fn parent_pid() -> i32 {
+    // SAFETY: no arguments.
+    unsafe { libc::getppid() }
+}
+
+/// The name of the calling thread (of the process, on its first thread) as ps and top show it; cut off after 15 bytes.
+pub fn set_name(name: &CStr) {
+    // SAFETY: a NUL-terminated string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
+/// `signal` comes when the *thread* that made this process ends; 0 = none. Whoever sets it then checks that the parent still lives.
+pub fn set_parent_death_signal(signal: i32) {
+    // SAFETY: plain numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong, 0, 0, 0) };
+}
+
+/// Orphaned descendants become children of this process.
+pub fn become_subreaper() -> Result<()> {
+    // SAFETY: plain numbers.
+    match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(last_failure("prctl(PR_SET_CHILD_SUBREAPER)")),
+    }
+}
+
+/// The processes of a group of their own do not get what is sent to the terminal's group.
+pub fn lead_new_group() {
+    // SAFETY: plain numbers. Fails only for a session leader, which leads its group already.
+    unsafe { libc::setpgid(0, 0) };
+}
+
+/// How many threads this process has; `None` without /proc.
+pub fn thread_count() -> Option<u32> {
+    let count = stat_field(c"/proc/self/stat", FIELD_THREADS)?;
+    u32::try_from(count).ok()
+}
+
+/// When process `pid` started, in clock ticks since boot: with its number, a name that is not given again. `None` when there is no
+/// such process, or no /proc.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let mut path = [0u8; 32];
+    // Written by hand: no allocation.
+    let mut writer = Cursor { buffer: &mut path[..31], at: 0 };
+    std::fmt::Write::write_fmt(&mut writer, format_args!("/proc/{pid}/stat")).ok()?;
+    stat_field(CStr::from_bytes_until_nul(&path).ok()?, FIELD_START_TIME)
+}
+
+/// Fields of proc_pid_stat(5), counted from 1.
+const FIELD_THREADS: usize = 20;
+const FIELD_START_TIME: usize = 22;
+
+fn stat_field(path: &CStr, field: usize) -> Option<u64> {
+    let mut text = [0u8; 1024];
+    let text = read_file(path, &mut text)?;
+    // The second field is the name in parentheses, which may contain anything.
+    let after_name = text.iter().rposition(|&byte| byte == b')')? + 2;
+    let value = text.get(after_name..)?.split(|&byte| byte == b' ').nth(field - 3)?;
+    std::str::from_utf8(value).ok()?.trim_end().parse().ok()
+}
+
+fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    // SAFETY: a NUL-terminated path.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if fd < 0 {
+        return None;
+    }
+    let mut length = 0;
+    while length < buffer.len() {
+        let rest = &mut buffer[length..];
+        // SAFETY: writable for that many bytes.
+        let read = unsafe { libc::read(fd, rest.as_mut_ptr().cast(), rest.len()) };
+        match read {
+            1.. => length += read as usize,
+            0 => break,
+            _ if errno() == libc::EINTR => {}
+            _ => break,
+        }
+    }
+    // SAFETY: ours.
+    unsafe { libc::close(fd) };
+    Some(&buffer[..length])
+}
+
+struct Cursor<'a> {
+    buffer: &'a mut [u8],
+    at: usize,
+}
+
+impl std::fmt::Write for Cursor<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.at + text.len();
+        self.buffer.get_mut(self.at..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.at = end;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_threads_and_a_start() {
+        assert!(thread_count().unwrap() >= 1);
+        assert_eq!(start_time(pid()), stat_field(c"/proc/self/stat", FIELD_START_TIME));
+        assert!(start_time(pid()).unwrap() > 0);
+        assert_eq!(start_time(0), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! Signal masks and dispositions. Signals to other processes go through [`super::pidfd`], or [`send_to_child`] where there is none.
+
+use std::marker::PhantomData;
+
+use super::errno;
+
+/// All signals that can be blocked are blocked on this thread until this is dropped; then the mask is what it was.
+pub struct Blocked {
+    before: libc::sigset_t,
+    /// A mask belongs to a thread.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Blocked {
+    pub fn all() -> Blocked {
+        Blocked { before: set_mask(&filled()), not_send: PhantomData }
+    }
+
+    /// Leaves them blocked.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        set_mask(&self.before);
+    }
+}
+
+/// Nothing is blocked on this thread any more.
+pub fn unblock_all() {
+    set_mask(&empty());
+}
+
+/// Whether `signal` is blocked on this thread.
+pub fn is_blocked(signal: i32) -> bool {
+    let mut mask = empty();
+    // SAFETY: a writable set; a null new set changes nothing.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut mask);
+        libc::sigismember(&mask, signal) == 1
+    }
+}
+
+fn set_mask(mask: &libc::sigset_t) -> libc::sigset_t {
+    let mut before = empty();
+    // SAFETY: live sets; with valid arguments the call cannot fail.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, &mut before) };
+    before
+}
+
+fn empty() -> libc::sigset_t {
+    // SAFETY: all zeros is a valid sigset_t, and sigemptyset writes it anyway.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        set
+    }
+}
+
+fn filled() -> libc::sigset_t {
+    let mut set = empty();
+    // SAFETY: a live set.
+    unsafe { libc::sigfillset(&mut set) };
+    set
+}
+
+/// Every signal does what it does by default again. For children only: the host's dispositions are the host's.
+pub fn set_all_default() {
+    // SAFETY: all zeros is SIG_DFL without flags.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: a live action. Those that cannot be changed (KILL, STOP, libc's own two) refuse, which is fine.
+        unsafe { libc::sigaction(signal, &default, std::ptr::null_mut()) };
+    }
+}
+
+/// Whether `signal` is a number that a process can be sent.
+pub fn is_valid(signal: i32) -> bool {
+    (0..=libc::SIGRTMAX()).contains(&signal)
+}
+
+/// kill(2) for a child that is not reaped yet (the caller holds the lock under which it would be): its number cannot name another
+/// process. `false`: it has ended.
+pub fn send_to_child(pid: i32, signal: i32) -> Result<bool, i32> {
+    // Never a group, never everybody.
+    if pid <= 1 {
+        return Err(libc::EINVAL);
+    }
+    // SAFETY: plain numbers.
+    match unsafe { libc::kill(pid, signal) } {
+        0 => Ok(true),
+        _ if errno() == libc::ESRCH => Ok(false),
+        _ => Err(errno()),
+    }
+}
