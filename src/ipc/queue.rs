@@ -318,15 +318,15 @@ impl Queue {
         };
         let Some(start) = self.large_room(w, span) else { return Step::Nothing };
         let offset = self.segment().length() as u64 + start;
+        let after = tail.advance(units_of(UNIT));
+        intend(w, side, start + span, after);
         if let Err(errno) = file::write_at(self.segment().fd(), data, offset) {
             file::punch(self.segment().fd(), offset, span);
+            w.store64(&side.large_intent, 0, Release);
             return Step::Failed(errno, "queue: no room for a large message");
         }
         self.write_word(tail.units(), header(data.len(), kind::LARGE));
         self.write_word(tail.units().wrapping_add(1), start);
-        let after = tail.advance(units_of(UNIT));
-        w.store64(&side.large_intent, start + span, Relaxed);
-        w.store64(&side.large_intent_position, after.0, Relaxed);
         self.publish_put(w, after);
         w.store64(&side.large, start + span, Relaxed);
         Step::Done(data.len())
@@ -451,8 +451,7 @@ impl Queue {
             Err(errno) => return Step::Failed(errno, "queue: reading a large message"),
         }
         let after = head.advance(units_of(UNIT));
-        w.store64(&side.large_intent, start + span, Relaxed);
-        w.store64(&side.large_intent_position, after.0, Relaxed);
+        intend(w, side, start + span, after);
         ring(w, side);
         w.store64(side.own(), after.0, Relaxed);
         // SYNC POINT: head (release).
@@ -613,9 +612,10 @@ impl Queue {
         let side = &self.shared.producers;
         recover(w, side);
         // Large messages that were written and not published.
-        let next = w.load64(&side.large, Relaxed);
         if w.load64(&side.large_intent, Relaxed) != 0 {
+            let next = w.load64(&side.large, Relaxed);
             file::punch_from(self.segment().fd(), (self.segment().length() as u64).saturating_add(next));
+            w.store64(&side.large_intent, 0, Release);
         }
     }
 
@@ -628,6 +628,7 @@ impl Queue {
         if w.load64(&side.large_intent, Relaxed) != 0 {
             let done = w.load64(&side.large, Relaxed);
             file::punch(self.segment().fd(), self.segment().length() as u64, done);
+            w.store64(&side.large_intent, 0, Release);
         }
     }
 
@@ -701,6 +702,13 @@ fn ring<W: Words>(w: W, side: &SideShared) {
         w.store(side.bell(), 0, Relaxed);
         w.wake(side.bell(), 1);
     }
+}
+
+/// Says what `large` becomes once `after` is published, for the recovery of a side that dies between the two. Until then nothing is
+/// said: the position is stored first, and the one that is published is another.
+fn intend<W: Words>(w: W, side: &SideShared, large: u64, after: Position) {
+    w.store64(&side.large_intent_position, after.0, Relaxed);
+    w.store64(&side.large_intent, large, Release);
 }
 
 /// What both sides mend when they meet an owner-dead word: the published position is the truth, and whoever may sleep is woken to
