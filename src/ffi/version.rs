@@ -15,13 +15,14 @@ pub const TINE_VERSION_NUMBER: u32 = 100;
 
 const _: () = assert!(TINE_VERSION_NUMBER == TINE_VERSION_MAJOR * 10000 + TINE_VERSION_MINOR * 100 + TINE_VERSION_PATCH);
 
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
+
 /// The version of the library that runs, as "major.minor.patch".
 ///
 /// @return A static string.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_version() -> *const c_char {
-    const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
     guard::value(c"".as_ptr(), || Ok(VERSION.as_ptr().cast()))
 }
 

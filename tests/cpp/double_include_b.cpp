@@ -1,0 +1,5 @@
+#include "tine.h"
+#include "tine.h"
+
+int other();
+int other() { return TINE_VERSION_MAJOR; }

@@ -1,0 +1,145 @@
+//! Running tools and saying what went wrong with them.
+
+use std::env;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The library's folder.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A folder for one test to build in, kept between runs so that the next one is quick.
+pub fn build_folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&folder).expect("the target folder is writable");
+    folder
+}
+
+/// The shared library that cargo built along with this test, from the folder where no other build puts its own.
+pub fn cdylib() -> PathBuf {
+    let test = env::current_exe().expect("a test knows its own path");
+    test.with_file_name("libtine.so")
+}
+
+/// A command in the library's folder, as somebody would type it in a fresh shell: what cargo and make tell their children is left out.
+pub fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root()).stdin(Stdio::null());
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let told = name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_BIN_") || name == "CARGO_TARGET_DIR";
+        if told || ["LD_LIBRARY_PATH", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CFLAGS", "LDFLAGS"].contains(&&*name) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The cargo that runs this test, building into a folder of its own: the one that runs us may hold the lock of its own. Everything is
+/// there since this test was built.
+pub fn cargo() -> Command {
+    let mut cargo = command(&env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    cargo.args(["--offline"]);
+    cargo
+}
+
+/// Where `cargo()` builds.
+pub fn nested_target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("nested")
+}
+
+/// Runs it to its end and gives what it printed; panics with what it said if it fails.
+pub fn run(command: &mut Command) -> String {
+    let line: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).map(|word| word.to_string_lossy()).collect();
+    let line = line.join(" ");
+    let output = command.output().unwrap_or_else(|error| panic!("{line}: {error}"));
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{line}\n{}\n--- stdout\n{}\n--- stderr\n{}", output.status, end(&stdout), end(&stderr));
+    stdout
+}
+
+/// The last lines: enough to see what went wrong.
+fn end(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(200)..].join("\n")
+}
+
+/// Is there such a program?
+pub fn has(program: &str) -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// Says that this machine cannot run a check, where the test harness cannot swallow it.
+pub fn skipped(what: &str, why: &str) {
+    let _ = writeln!(io::stdout(), "skipped: {what}: {why}");
+}
+
+/// Compares with a checked-in file; TINE_BLESS=1 writes it instead.
+pub fn golden(path: &str, actual: &str) {
+    if env::var_os("TINE_BLESS").is_some() {
+        fs::write(root().join(path), actual).expect("the golden file is writable");
+    }
+    let expected = fs::read_to_string(root().join(path)).unwrap_or_default();
+    assert!(
+        actual == expected,
+        "{path} differs; if that is meant: TINE_BLESS=1 cargo test --test it\n{}",
+        difference(&expected, actual)
+    );
+}
+
+/// The lines of one text that the other has not, in order: enough to see what changed.
+pub fn difference(expected: &str, actual: &str) -> String {
+    let missing = expected.lines().filter(|line| !actual.lines().any(|other| other == *line)).map(|line| format!("- {line}"));
+    let added = actual.lines().filter(|line| !expected.lines().any(|other| other == *line)).map(|line| format!("+ {line}"));
+    missing.chain(added).take(40).collect::<Vec<_>>().join("\n")
+}
+
+/// A function of include/tine.h.
+#[derive(Debug)]
+pub struct Function {
+    pub name: String,
+    /// The return type, without attributes.
+    pub result: String,
+}
+
+/// Every function that the header declares, in its order.
+pub fn header_functions() -> Vec<Function> {
+    let header = without_comments(&read("include/tine.h"));
+    let statements = header.split(';').map(|statement| {
+        // Directives end with their line, not with a semicolon.
+        let lines = statement.lines().filter(|line| !line.trim_start().starts_with('#'));
+        lines.collect::<Vec<_>>().join(" ").replace("extern \"C\" {", "").replace("TINE_MUST_USE", "").trim().to_owned()
+    });
+    let declarations = statements.filter(|text| !text.starts_with("typedef") && !text.contains('{') && text.contains('('));
+    let functions = declarations.map(|text| {
+        let before = text[..text.find('(').expect("checked above")].trim();
+        let start = before.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(0, |at| at + 1);
+        Function { name: before[start..].to_owned(), result: before[..start].split_whitespace().collect::<Vec<_>>().join(" ") }
+    });
+    functions.collect()
+}
+
+/// C or Rust text without its comments.
+pub fn without_comments(text: &str) -> String {
+    let mut rest = text;
+    let mut out = String::new();
+    while let Some(at) = rest.find("/*").into_iter().chain(rest.find("//")).min() {
+        out.push_str(&rest[..at]);
+        let end = if rest[at..].starts_with("/*") {
+            rest[at..].find("*/").map_or(rest.len(), |end| at + end + 2)
+        } else {
+            rest[at..].find('\n').map_or(rest.len(), |end| at + end)
+        };
+        rest = &rest[end..];
+    }
+    out + rest
+}
