@@ -119,9 +119,36 @@
 #define TINE_SEMAPHORE_TRACKED 1
 
 /**
+ * Any number may hold it so at once.
+ */
+#define TINE_FILE_LOCK_SHARED 1
+
+/**
+ * Nobody else holds it.
+ */
+#define TINE_FILE_LOCK_EXCLUSIVE 2
+
+/**
+ * A meeting point for a number of parties: between processes and between threads.
+ */
+typedef struct tine_barrier_t tine_barrier_t;
+
+/**
+ * A condition variable: between processes and between threads.
+ */
+typedef struct tine_condition_t tine_condition_t;
+
+/**
  * A flag to wait for: between processes and between threads.
  */
 typedef struct tine_event_t tine_event_t;
+
+/**
+ * A lock on a file, for programs that share nothing but a path.
+ *
+ * Only the process that acquired it can release it; a forked child's copy is inert.
+ */
+typedef struct tine_file_lock_t tine_file_lock_t;
 
 /**
  * A lock, owned by a thread: between processes and between threads.
@@ -144,6 +171,11 @@ typedef struct tine_queue_t tine_queue_t;
  * A counting semaphore: between processes and between threads.
  */
 typedef struct tine_semaphore_t tine_semaphore_t;
+
+/**
+ * A block of memory that several processes see.
+ */
+typedef struct tine_shared_memory_t tine_shared_memory_t;
 
 /**
  * Receives diagnostics.
@@ -240,6 +272,58 @@ typedef struct tine_lock_options_t tine_semaphore_options_t;
  * How to make an event; there are no flags.
  */
 typedef struct tine_lock_options_t tine_event_options_t;
+
+/**
+ * How to make a condition; there are no flags.
+ */
+typedef struct tine_lock_options_t tine_condition_options_t;
+
+/**
+ * How to make a barrier.
+ */
+typedef struct tine_barrier_options_t {
+    /**
+     * Set by the INIT macro.
+     */
+    size_t size;
+    /**
+     * NULL = no name: reached by inheritance.
+     */
+    const char *name;
+    /**
+     * Called by one of the parties when all have come, before they are released. NULL = nothing.
+     */
+    void (*action)(void *user_data);
+    /**
+     * Passed on to `action`.
+     */
+    void *user_data;
+    /**
+     * TINE_OPEN_OR_CREATE
+     */
+    uint32_t flags;
+    /**
+     * 0
+     */
+    uint32_t reserved;
+} tine_barrier_options_t;
+
+/**
+ * How to make a block of shared memory; there are no flags but TINE_OPEN_OR_CREATE.
+ */
+typedef struct tine_lock_options_t tine_shared_memory_options_t;
+
+/**
+ * An object as bytes, to be sent to another process of the same user in the same pid namespace.
+ *
+ * Valid while the process that made it lives and holds the object.
+ */
+typedef struct tine_token_t {
+    /**
+     * Opaque.
+     */
+    uint8_t bytes[32];
+} tine_token_t;
 
 /**
  * Done.
@@ -895,6 +979,510 @@ bool tine_event_is_set(const struct tine_event_t *event);
  * @since 0.1.0
  */
 void tine_event_free(struct tine_event_t *event);
+
+/**
+ * Makes a condition.
+ *
+ * @param options        NULL = defaults.
+ * @param out_condition  The new condition; free it with tine_condition_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_condition_new(const tine_condition_options_t *options, struct tine_condition_t **out_condition);
+
+/**
+ * Releases a lock, waits for a notification and acquires the lock again.
+ *
+ * All levels of a recursive lock are given up and restored. The timeout bounds the wait, not the acquiring after it.
+ *
+ * @param condition   The condition.
+ * @param lock        A lock that the calling thread has.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_condition_wait(struct tine_condition_t *condition, struct tine_lock_t *lock, int64_t timeout_ms);
+
+/**
+ * Wakes some of those who wait at this moment; waits for nobody.
+ *
+ * @param condition  The condition.
+ * @param count      How many at most.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_condition_notify(struct tine_condition_t *condition, uint32_t count);
+
+/**
+ * Wakes all who wait at this moment; waits for nobody.
+ *
+ * @param condition  The condition.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_condition_notify_all(struct tine_condition_t *condition);
+
+/**
+ * Frees this process's handle; others keep theirs.
+ *
+ * @param condition  The condition; NULL is fine.
+ * @since 0.1.0
+ */
+void tine_condition_free(struct tine_condition_t *condition);
+
+/**
+ * Makes a barrier.
+ *
+ * @param parties      How many meet.
+ * @param options      NULL = defaults.
+ * @param out_barrier  The new barrier; free it with tine_barrier_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_barrier_new(uint32_t parties,
+                               const struct tine_barrier_options_t *options,
+                               struct tine_barrier_t **out_barrier);
+
+/**
+ * Waits until all parties have come.
+ *
+ * Who runs out of time breaks the barrier for the others, and so does a party that dies while it waits.
+ *
+ * @param barrier     The barrier.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @param out_index   0 to parties - 1, each once a round. May be NULL.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_barrier_wait(struct tine_barrier_t *barrier, int64_t timeout_ms, uint32_t *out_index);
+
+/**
+ * Begins a new round: who waits gets TINE_EBROKEN, a broken barrier works again.
+ *
+ * @param barrier  The barrier.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_barrier_reset(struct tine_barrier_t *barrier);
+
+/**
+ * Breaks the barrier: who waits or comes gets TINE_EBROKEN until it is reset.
+ *
+ * @param barrier  The barrier.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_barrier_abort(struct tine_barrier_t *barrier);
+
+/**
+ * How many meet.
+ *
+ * @param barrier  The barrier.
+ * @return Always 0: not in this version.
+ * @since 0.1.0
+ */
+uint32_t tine_barrier_parties(const struct tine_barrier_t *barrier);
+
+/**
+ * How many wait at this moment.
+ *
+ * @param barrier  The barrier.
+ * @return Always 0: not in this version.
+ * @since 0.1.0
+ */
+uint32_t tine_barrier_waiting(const struct tine_barrier_t *barrier);
+
+/**
+ * Whether the barrier is broken.
+ *
+ * @param barrier  The barrier.
+ * @return Always false: not in this version.
+ * @since 0.1.0
+ */
+bool tine_barrier_is_broken(const struct tine_barrier_t *barrier);
+
+/**
+ * Frees this process's handle; others keep theirs.
+ *
+ * @param barrier  The barrier; NULL is fine.
+ * @since 0.1.0
+ */
+void tine_barrier_free(struct tine_barrier_t *barrier);
+
+/**
+ * Makes a block of shared memory, all zeros.
+ *
+ * @param length      Its length in bytes.
+ * @param options     NULL = defaults.
+ * @param out_memory  The new block; free it with tine_shared_memory_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_shared_memory_new(size_t length,
+                                     const tine_shared_memory_options_t *options,
+                                     struct tine_shared_memory_t **out_memory);
+
+/**
+ * The address of the block in this process.
+ *
+ * @param memory  The block.
+ * @return Always NULL: not in this version.
+ * @since 0.1.0
+ */
+void *tine_shared_memory_data(struct tine_shared_memory_t *memory);
+
+/**
+ * The length of the block, exactly what was asked for.
+ *
+ * @param memory  The block.
+ * @return Always 0: not in this version.
+ * @since 0.1.0
+ */
+size_t tine_shared_memory_length(const struct tine_shared_memory_t *memory);
+
+/**
+ * The name of the block.
+ *
+ * @param memory  The block.
+ * @return Always NULL: not in this version.
+ * @since 0.1.0
+ */
+const char *tine_shared_memory_name(const struct tine_shared_memory_t *memory);
+
+/**
+ * Frees this process's handle and mapping; others keep theirs.
+ *
+ * @param memory  The block; NULL is fine.
+ * @since 0.1.0
+ */
+void tine_shared_memory_free(struct tine_shared_memory_t *memory);
+
+/**
+ * Bytes that a lock takes inside a block of shared memory.
+ *
+ * @return Always 0: not in this version.
+ * @since 0.1.0
+ */
+size_t tine_lock_footprint(void);
+
+/**
+ * Makes a lock inside the caller's block of shared memory, next to the data that it guards.
+ *
+ * @param memory    The block.
+ * @param offset    Where in the block, in bytes; a multiple of 8.
+ * @param options   NULL = a plain lock.
+ * @param out_lock  The lock; free it with tine_lock_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_lock_new_in(struct tine_shared_memory_t *memory,
+                               size_t offset,
+                               const struct tine_lock_options_t *options,
+                               struct tine_lock_t **out_lock);
+
+/**
+ * A handle for a lock that tine_lock_new_in() made, in this or another process.
+ *
+ * @param memory    The block.
+ * @param offset    Where in the block, in bytes; a multiple of 8.
+ * @param out_lock  The lock; free it with tine_lock_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_lock_at(struct tine_shared_memory_t *memory, size_t offset, struct tine_lock_t **out_lock);
+
+/**
+ * Bytes that a semaphore takes inside a block of shared memory.
+ *
+ * @return Always 0: not in this version.
+ * @since 0.1.0
+ */
+size_t tine_semaphore_footprint(void);
+
+/**
+ * Makes a semaphore inside the caller's block of shared memory.
+ *
+ * @param memory         The block.
+ * @param offset         Where in the block, in bytes; a multiple of 8.
+ * @param initial        Permits that are there at first.
+ * @param maximum        Permits that may be there; 0 = no bound.
+ * @param out_semaphore  The semaphore; free it with tine_semaphore_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_semaphore_new_in(struct tine_shared_memory_t *memory,
+                                    size_t offset,
+                                    uint32_t initial,
+                                    uint32_t maximum,
+                                    struct tine_semaphore_t **out_semaphore);
+
+/**
+ * A handle for a semaphore that tine_semaphore_new_in() made, in this or another process.
+ *
+ * @param memory         The block.
+ * @param offset         Where in the block, in bytes; a multiple of 8.
+ * @param out_semaphore  The semaphore; free it with tine_semaphore_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_semaphore_at(struct tine_shared_memory_t *memory, size_t offset, struct tine_semaphore_t **out_semaphore);
+
+/**
+ * Opens a file to lock it, and creates it if it is missing.
+ *
+ * @param path      The file.
+ * @param out_lock  The new lock, not held; free it with tine_file_lock_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_file_lock_new(const char *path, struct tine_file_lock_t **out_lock);
+
+/**
+ * Acquires a file lock, waiting while others hold it.
+ *
+ * @param lock        The lock.
+ * @param mode        TINE_FILE_LOCK_SHARED or TINE_FILE_LOCK_EXCLUSIVE.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_file_lock_acquire(struct tine_file_lock_t *lock, uint32_t mode, int64_t timeout_ms);
+
+/**
+ * Releases a file lock.
+ *
+ * @param lock  The lock.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_file_lock_release(struct tine_file_lock_t *lock);
+
+/**
+ * Releases a file lock if this handle holds it, and frees the handle. The file stays.
+ *
+ * @param lock  The lock; NULL is fine.
+ * @since 0.1.0
+ */
+void tine_file_lock_free(struct tine_file_lock_t *lock);
+
+/**
+ * Makes a token of a queue.
+ *
+ * @param object     The object.
+ * @param out_token  The token.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_queue_token(const struct tine_queue_t *object, struct tine_token_t *out_token);
+
+/**
+ * A handle for a queue of another process.
+ *
+ * @param token       What tine_queue_token() made.
+ * @param out_object  The object; free it with tine_queue_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_queue_attach(const struct tine_token_t *token, struct tine_queue_t **out_object);
+
+/**
+ * A handle for a queue with a name.
+ *
+ * @param name        Its name: [A-Za-z0-9._-]{1,200}.
+ * @param out_object  The object; free it with tine_queue_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_queue_open(const char *name, struct tine_queue_t **out_object);
+
+/**
+ * Makes a token of a lock.
+ *
+ * @param object     The object.
+ * @param out_token  The token.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_lock_token(const struct tine_lock_t *object, struct tine_token_t *out_token);
+
+/**
+ * A handle for a lock of another process.
+ *
+ * @param token       What tine_lock_token() made.
+ * @param out_object  The object; free it with tine_lock_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_lock_attach(const struct tine_token_t *token, struct tine_lock_t **out_object);
+
+/**
+ * A handle for a lock with a name.
+ *
+ * @param name        Its name: [A-Za-z0-9._-]{1,200}.
+ * @param out_object  The object; free it with tine_lock_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_lock_open(const char *name, struct tine_lock_t **out_object);
+
+/**
+ * Makes a token of a semaphore.
+ *
+ * @param object     The object.
+ * @param out_token  The token.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_semaphore_token(const struct tine_semaphore_t *object, struct tine_token_t *out_token);
+
+/**
+ * A handle for a semaphore of another process.
+ *
+ * @param token       What tine_semaphore_token() made.
+ * @param out_object  The object; free it with tine_semaphore_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_semaphore_attach(const struct tine_token_t *token, struct tine_semaphore_t **out_object);
+
+/**
+ * A handle for a semaphore with a name.
+ *
+ * @param name        Its name: [A-Za-z0-9._-]{1,200}.
+ * @param out_object  The object; free it with tine_semaphore_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_semaphore_open(const char *name, struct tine_semaphore_t **out_object);
+
+/**
+ * Makes a token of an event.
+ *
+ * @param object     The object.
+ * @param out_token  The token.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_event_token(const struct tine_event_t *object, struct tine_token_t *out_token);
+
+/**
+ * A handle for an event of another process.
+ *
+ * @param token       What tine_event_token() made.
+ * @param out_object  The object; free it with tine_event_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_event_attach(const struct tine_token_t *token, struct tine_event_t **out_object);
+
+/**
+ * A handle for an event with a name.
+ *
+ * @param name        Its name: [A-Za-z0-9._-]{1,200}.
+ * @param out_object  The object; free it with tine_event_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_event_open(const char *name, struct tine_event_t **out_object);
+
+/**
+ * Makes a token of a condition.
+ *
+ * @param object     The object.
+ * @param out_token  The token.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_condition_token(const struct tine_condition_t *object, struct tine_token_t *out_token);
+
+/**
+ * A handle for a condition of another process.
+ *
+ * @param token       What tine_condition_token() made.
+ * @param out_object  The object; free it with tine_condition_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_condition_attach(const struct tine_token_t *token, struct tine_condition_t **out_object);
+
+/**
+ * A handle for a condition with a name.
+ *
+ * @param name        Its name: [A-Za-z0-9._-]{1,200}.
+ * @param out_object  The object; free it with tine_condition_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_condition_open(const char *name, struct tine_condition_t **out_object);
+
+/**
+ * Makes a token of a barrier.
+ *
+ * @param object     The object.
+ * @param out_token  The token.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_barrier_token(const struct tine_barrier_t *object, struct tine_token_t *out_token);
+
+/**
+ * A handle for a barrier of another process.
+ *
+ * @param token       What tine_barrier_token() made.
+ * @param out_object  The object; free it with tine_barrier_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_barrier_attach(const struct tine_token_t *token, struct tine_barrier_t **out_object);
+
+/**
+ * A handle for a barrier with a name.
+ *
+ * @param name        Its name: [A-Za-z0-9._-]{1,200}.
+ * @param out_object  The object; free it with tine_barrier_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_barrier_open(const char *name, struct tine_barrier_t **out_object);
+
+/**
+ * Makes a token of a block of shared memory.
+ *
+ * @param object     The object.
+ * @param out_token  The token.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_shared_memory_token(const struct tine_shared_memory_t *object, struct tine_token_t *out_token);
+
+/**
+ * A handle for a block of shared memory of another process.
+ *
+ * @param token       What tine_shared_memory_token() made.
+ * @param out_object  The object; free it with tine_shared_memory_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_shared_memory_attach(const struct tine_token_t *token, struct tine_shared_memory_t **out_object);
+
+/**
+ * A handle for a block of shared memory with a name.
+ *
+ * @param name        Its name: [A-Za-z0-9._-]{1,200}.
+ * @param out_object  The object; free it with tine_shared_memory_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_shared_memory_open(const char *name, struct tine_shared_memory_t **out_object);
+
+/**
+ * Removes a name. The object lives on until its last handle is freed.
+ *
+ * @param name  The name of any object.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_unlink(const char *name);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -37,3 +37,13 @@ pub mod lock;
 pub mod semaphore;
 
 pub mod event;
+
+pub mod condition;
+
+pub mod barrier;
+
+pub mod shared_memory;
+
+pub mod file_lock;
+
+pub mod handing_on;
