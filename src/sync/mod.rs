@@ -23,3 +23,6 @@ pub(crate) const GRACE_MS: u64 = 20;
 
 /// Every sleeper.
 pub(crate) const ALL: u32 = u32::MAX;
+
+#[cfg(test)]
+mod model;
