@@ -1,12 +1,12 @@
 //! A flag to wait for.
 //!
 //! ```text
-//!   bits 31..2     bit 1     bit 0
-//!   GENERATION     ASLEEP    SET
+//!   bits 31..3     bit 2     bit 1     bit 0
+//!   GENERATION     WAKING    ASLEEP    SET
 //! ```
 //! Every `set` raises the generation, so a waiter knows that the event was set also if it was cleared at once. With sleepers, `set`
-//! works under a short robust word and wakes everybody *before* it publishes: see `semaphore` for why. All are woken, so there is no
-//! leader.
+//! works under a short robust word: ASLEEP becomes WAKING, everybody is woken, and only *then* the event is set: see `semaphore` for
+//! why. All are woken, so there is no leader.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -19,9 +19,12 @@ use crate::sys::Deadline;
 use crate::sys::thread::Thread;
 
 const SET: u32 = 1;
-/// Somebody sleeps, or is about to. Set and cleared under the section only, and only while SET is clear.
+/// Somebody sleeps, or is about to. This and WAKING change under the section only, and only while SET is clear; while one of them is
+/// set, nobody else changes the state.
 const ASLEEP: u32 = 2;
-const GENERATION: u32 = 4;
+/// The sleepers are being woken: whoever would set the event, or sleep, needs the section.
+const WAKING: u32 = 4;
+const GENERATION: u32 = 8;
 
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -51,7 +54,7 @@ impl Event {
 }
 
 pub fn is_set<W: Words>(w: W, shared: &EventShared) -> bool {
-    // SYNC POINT: event (acquire; the release is in `publish` and `set`).
+    // SYNC POINT: event (acquire; the releases are in `set_quietly` and `set_waking`).
     w.load(shared.state(), Acquire) & SET != 0
 }
 
@@ -61,20 +64,28 @@ pub fn clear<W: Words>(w: W, shared: &EventShared) {
 
 #[inline]
 pub fn set<W: Words>(w: W, shared: &EventShared) {
+    if !set_quietly(w, shared) {
+        set_waking(w, shared);
+    }
+}
+
+/// `false`: somebody sleeps.
+#[inline]
+fn set_quietly<W: Words>(w: W, shared: &EventShared) -> bool {
     let mut seen = w.load(shared.state(), Relaxed);
-    while seen & ASLEEP == 0 {
+    while seen & (ASLEEP | WAKING) == 0 {
         // Also when it is set already: what this thread did before is then visible to whoever looks from now on.
-        // SYNC POINT: event (release).
+        // SYNC POINT: event (release; the acquires are in `is_set` and `wait`).
         match w.cas(shared.state(), seen, published(seen), Release) {
-            Ok(_) => return,
+            Ok(_) => return true,
             Err(now) => seen = now,
         }
     }
-    set_waking(w, shared);
+    false
 }
 
 fn published(state: u32) -> u32 {
-    (state & !(SET | ASLEEP)).wrapping_add(GENERATION) | SET
+    (state & !(SET | ASLEEP | WAKING)).wrapping_add(GENERATION) | SET
 }
 
 #[cold]
@@ -82,25 +93,20 @@ fn set_waking<W: Words>(w: W, shared: &EventShared) {
     if robust::take_surely(w, &shared.section) == Taken::OwnerDied {
         recover(w, shared);
     }
-    if cfg!(tine_mutant = "publish_before_wake") {
-        publish(w, shared);
+    let seen = w.load(shared.state(), Relaxed);
+    if seen & (ASLEEP | WAKING) == 0 {
+        // Nobody registers while we have the section.
+        set_quietly(w, shared);
+    } else if cfg!(tine_mutant = "publish_before_wake") {
+        w.store(shared.state(), published(seen), Release);
         w.wake(shared.state(), ALL);
     } else {
-        if w.and(shared.state(), !ASLEEP, Relaxed) & ASLEEP != 0 {
-            w.wake(shared.state(), ALL);
-        }
-        publish(w, shared);
+        w.store(shared.state(), seen & !ASLEEP | WAKING, Relaxed);
+        w.wake(shared.state(), ALL);
+        // SYNC POINT: event (release).
+        w.store(shared.state(), published(seen), Release);
     }
     robust::give(w, &shared.section);
-}
-
-/// Others may set and clear meanwhile, but nobody registers: we have the section.
-fn publish<W: Words>(w: W, shared: &EventShared) {
-    let mut seen = w.load(shared.state(), Relaxed);
-    // SYNC POINT: event (release).
-    while let Err(now) = w.cas(shared.state(), seen, published(seen), Release) {
-        seen = now;
-    }
 }
 
 pub fn wait<W: Words>(w: W, shared: &EventShared, deadline: &Deadline) -> Result<()> {
@@ -152,14 +158,17 @@ fn register<W: Words>(w: W, shared: &EventShared, happened: &impl Fn(u32) -> boo
     }
 }
 
-/// The section's owner ended inside: it may have cleared ASLEEP and not woken. All are woken, and look.
+/// The section's owner ended inside: it may not have woken all. All are woken, and look. WAKING stays until then, so that nobody falls
+/// asleep meanwhile, and so that this is done again should this thread end, too.
 #[cold]
 fn recover<W: Words>(w: W, shared: &EventShared) {
-    if cfg!(tine_mutant = "recovery_does_not_wake") {
-        return;
+    let seen = w.load(shared.state(), Relaxed);
+    if seen & WAKING != 0 {
+        if !cfg!(tine_mutant = "recovery_does_not_wake") {
+            w.wake(shared.state(), ALL);
+        }
+        w.store(shared.state(), seen & !WAKING, Relaxed);
     }
-    w.and(shared.state(), !ASLEEP, Relaxed);
-    w.wake(shared.state(), ALL);
 }
 
 #[cold]

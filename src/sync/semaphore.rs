@@ -1,14 +1,22 @@
 //! A counting semaphore, bounded or not.
 //!
-//! The count and "somebody sleeps" share one word, so an operation without sleepers is one CAS and no lock. With a sleeper the
-//! releaser works under a short robust word, in this order:
+//! The count and "somebody sleeps" share one word, so an operation without sleepers is one CAS and no lock:
 //!
-//! 1. **wake**: clear the flag and wake the sleeper;
-//! 2. **publish** the permits;
+//! | state | meaning |
+//! |---|---|
+//! | 2 n | n permits, nobody sleeps |
+//! | 1 | no permits; the leader sleeps, or is about to |
+//! | 3 | no permits; a releaser is waking the leader |
+//!
+//! With a sleeper the releaser works under a short robust word, in this order:
+//!
+//! 1. **wake**: 1 becomes 3, so that nobody can fall asleep any more, and the sleeper is woken;
+//! 2. **publish** the permits: 3 becomes 2 n;
 //! 3. give the word.
 //!
-//! Killed before 2, it has published nothing: the sleeper looks, finds nothing, meets the owner-dead word when it registers again, and
-//! mends it. Killed after 2, the sleeper is awake. The other order would lose the wake-up with the permits published.
+//! Killed before 2, it has published nothing, and 3 stays: whoever comes next, the woken one or another releaser, must take the
+//! owner-dead word first, and mends it. Killed after 2, the sleeper is awake. The other order would lose the wake-up with the
+//! permits published; and were 3 the same as 0, the next releaser would pass by without the word, and its wake-up be lost.
 //!
 //! Of all waiters only the **leader**, the owner of a held word, sleeps on the count; the others sleep on the leader word. A wake-up
 //! has exactly one addressee, and if that one is killed the kernel wakes the next leader, who looks for itself.
@@ -26,8 +34,16 @@ use crate::sys::thread::Thread;
 /// Permits of a semaphore without a bound.
 pub const COUNT_MAX: u32 = i32::MAX as u32;
 
-/// Bit 0 of the state: the leader sleeps on it. Set and cleared under `section` only, and only while the count is 0.
+/// The leader sleeps. An odd state is changed by the owner of `section` only.
 const ASLEEP: u32 = 1;
+/// The leader is being woken.
+const WAKING: u32 = 3;
+
+/// Whether there is more to do than counting.
+#[inline]
+fn is_odd(state: u32) -> bool {
+    state & 1 != 0
+}
 
 #[derive(Clone, Debug)]
 pub struct Semaphore {
@@ -61,7 +77,8 @@ impl Semaphore {
     }
 
     pub fn value(&self) -> u32 {
-        Thread::current().load(self.shared.state(), Relaxed) >> 1
+        let state = Thread::current().load(self.shared.state(), Relaxed);
+        if is_odd(state) { 0 } else { state >> 1 }
     }
 }
 
@@ -73,7 +90,7 @@ pub fn acquire<W: Words>(w: W, shared: &SemaphoreShared, deadline: &Deadline) ->
 #[inline]
 fn take_permit<W: Words>(w: W, shared: &SemaphoreShared) -> bool {
     let mut seen = w.load(shared.state(), Relaxed);
-    while seen >> 1 != 0 {
+    while seen != 0 && !is_odd(seen) {
         // SYNC POINT: permit (acquire; the release is in `release`).
         match w.cas(shared.state(), seen, seen - 2, Acquire) {
             Ok(_) => return true,
@@ -131,53 +148,56 @@ fn register<W: Words>(w: W, shared: &SemaphoreShared, deadline: &Deadline) -> Re
 
 #[inline]
 pub fn release<W: Words>(w: W, shared: &SemaphoreShared, count: u32, maximum: u32) -> Result<()> {
+    if add_permits(w, shared, count, maximum)? { Ok(()) } else { release_waking(w, shared, count, maximum) }
+}
+
+/// `false`: the state is odd, and stays as it is.
+#[inline]
+fn add_permits<W: Words>(w: W, shared: &SemaphoreShared, count: u32, maximum: u32) -> Result<bool> {
     let mut seen = w.load(shared.state(), Relaxed);
-    while seen & ASLEEP == 0 {
+    while !is_odd(seen) {
         let new = add(seen, count, maximum)?;
         // SYNC POINT: permit (release; the acquire is in `take_permit`).
         match w.cas(shared.state(), seen, new, Release) {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(true),
             Err(now) => seen = now,
         }
     }
-    release_waking(w, shared, count, maximum)
+    Ok(false)
 }
 
 #[cold]
 fn release_waking<W: Words>(w: W, shared: &SemaphoreShared, count: u32, maximum: u32) -> Result<()> {
+    // What an odd state becomes. Before the section: once the leader is being woken, nothing may fail.
+    let permits = add(0, count, maximum)?;
+    if count == 0 {
+        return Ok(());
+    }
     if robust::take_surely(w, &shared.section) == Taken::OwnerDied {
         recover(w, shared, Side::Releaser);
     }
     if cfg!(tine_mutant = "doorbell_reset_outside_lock") {
         robust::give(w, &shared.section);
     }
-    let result = if cfg!(tine_mutant = "publish_before_wake") {
-        let result = publish(w, shared, count, maximum);
-        w.wake(shared.state(), 1);
-        result
+    let result = if !is_odd(w.load(shared.state(), Relaxed)) {
+        // It stays even: only the owner of the section makes it odd.
+        add_permits(w, shared, count, maximum).map(|_| ())
     } else {
-        if count > 0 && w.and(shared.state(), !ASLEEP, Relaxed) & ASLEEP != 0 {
+        if cfg!(tine_mutant = "publish_before_wake") {
+            w.store(shared.state(), permits, Release);
             w.wake(shared.state(), 1);
+        } else {
+            w.store(shared.state(), WAKING, Relaxed);
+            w.wake(shared.state(), 1);
+            // SYNC POINT: permit (release).
+            w.store(shared.state(), permits, Release);
         }
-        publish(w, shared, count, maximum)
+        Ok(())
     };
     if !cfg!(tine_mutant = "doorbell_reset_outside_lock") {
         robust::give(w, &shared.section);
     }
     result
-}
-
-/// Adds to the count, which others may change meanwhile; ASLEEP is clear and stays so while we have the section.
-fn publish<W: Words>(w: W, shared: &SemaphoreShared, count: u32, maximum: u32) -> Result<()> {
-    let mut seen = w.load(shared.state(), Relaxed);
-    loop {
-        let new = add(seen, count, maximum)?;
-        // SYNC POINT: permit (release).
-        match w.cas(shared.state(), seen, new, Release) {
-            Ok(_) => return Ok(()),
-            Err(now) => seen = now,
-        }
-    }
 }
 
 #[inline]
@@ -194,15 +214,19 @@ enum Side {
     Releaser,
 }
 
-/// The section's owner ended inside: it may have cleared ASLEEP and not woken. Whoever may sleep is woken, and looks.
+/// The section's owner ended inside: it may not have woken the leader. All are woken, and look. The state is WAKING until then, so
+/// that nobody falls asleep meanwhile, and so that this is done again should this thread end, too.
 #[cold]
 fn recover<W: Words>(w: W, shared: &SemaphoreShared, side: Side) {
-    if cfg!(tine_mutant = "recovery_does_not_wake") || (cfg!(tine_mutant = "recovery_only_in_producers") && side == Side::Waiter)
-    {
+    if cfg!(tine_mutant = "recovery_only_in_producers") && side == Side::Waiter {
         return;
     }
-    w.and(shared.state(), !ASLEEP, Relaxed);
-    w.wake(shared.state(), ALL);
+    if w.load(shared.state(), Relaxed) == WAKING {
+        if !cfg!(tine_mutant = "recovery_does_not_wake") {
+            w.wake(shared.state(), ALL);
+        }
+        w.store(shared.state(), 0, Relaxed);
+    }
 }
 
 #[cold]
