@@ -1,4 +1,4 @@
-//! The model of `sync::event`: {generation, asleep, set} in one word; all who wait sleep on it.
+//! The model of `sync::event`: {generation, waking, asleep, set} in one word; all who wait sleep on it.
 
 use super::checker::{Kind, Model, Steps};
 use super::kernel::Kernel;
@@ -10,10 +10,10 @@ pub enum Variant {
     PublishBeforeWake,
     /// Takes the lock over from a dead setter and wakes nobody.
     RecoveryDoesNotWake,
-    /// Only setters look at what the dead owner left.
-    RecoveryOnlyInProducers,
     /// No generation: who was waiting when the event was set may find it cleared again.
     NoGeneration,
+    /// While the sleepers are being woken the state is that of an event without sleepers.
+    WakingLooksFree,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,8 @@ const LOCK: usize = 0;
 const EVENT: usize = 1;
 const SET: u8 = 1;
 const ASLEEP: u8 = 2;
-const GENERATION: u8 = 4;
+const WAKING: u8 = 4;
+const GENERATION: u8 = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum At {
@@ -54,8 +55,9 @@ enum At {
     SetUnlock,
     SetDone,
     Clear,
-    RecoverReset,
+    Recover,
     RecoverWake,
+    RecoverReset,
 }
 
 use At::*;
@@ -68,7 +70,7 @@ struct Process {
     rounds: u8,
     /// The word as it was when the wait began.
     seen: u8,
-    /// The event was set by a call that returned while this process waited.
+    /// The event was set while this process waited.
     owed: bool,
 }
 
@@ -139,7 +141,7 @@ impl Model for Event {
             if state.kernel.words[EVENT] & SET != 0 || state.processes[waiter].owed {
                 return Err(format!("{waiter} sleeps although the event was set"));
             }
-            if state.kernel.sleeps_on(waiter) != Some(EVENT) || state.kernel.words[EVENT] & ASLEEP == 0 {
+            if state.kernel.sleeps_on(waiter) != Some(EVENT) || state.kernel.words[EVENT] & (ASLEEP | WAKING) == 0 {
                 return Err(format!("{waiter} waits and the next set would not wake it"));
             }
         }
@@ -165,12 +167,11 @@ impl Event {
         let event = kernel.words[EVENT];
         let variant = self.variant;
         let published = match variant {
-            Variant::NoGeneration => event & !ASLEEP | SET,
-            _ => (event & !ASLEEP | SET).wrapping_add(GENERATION),
+            Variant::NoGeneration => event & !(ASLEEP | WAKING) | SET,
+            _ => (event & !(ASLEEP | WAKING) | SET).wrapping_add(GENERATION),
         };
         let me = &mut processes[process];
         let is_over = event & SET != 0 || event / GENERATION != me.seen / GENERATION;
-        let mut returned = false;
         me.at = match me.at {
             Wait if event & SET != 0 => Left,
             Wait => {
@@ -179,11 +180,11 @@ impl Event {
             }
             Register => match kernel.take(process, LOCK) {
                 None => return,
-                Some(died) if died && variant != Variant::RecoveryOnlyInProducers => {
+                Some(true) => {
                     me.then = Mark;
-                    RecoverReset
+                    Recover
                 }
-                Some(_) => Mark,
+                Some(false) => Mark,
             },
             Mark if is_over => Unlock,
             Mark => {
@@ -211,8 +212,7 @@ impl Event {
                 me.seen = 0;
                 Wait
             }
-            Set if event & SET != 0 => SetDone,
-            Set if event & ASLEEP == 0 => {
+            Set if event & (ASLEEP | WAKING) == 0 => {
                 kernel.words[EVENT] = published;
                 SetDone
             }
@@ -221,24 +221,23 @@ impl Event {
                 None => return,
                 Some(true) => {
                     me.then = Reset;
-                    RecoverReset
+                    Recover
                 }
                 Some(false) => Reset,
             },
-            Reset if event & ASLEEP == 0 => Publish,
+            Reset if event & (ASLEEP | WAKING) == 0 => Publish,
             Reset if variant == Variant::PublishBeforeWake => {
                 kernel.words[EVENT] = published;
                 Wake
             }
             Reset => {
-                kernel.words[EVENT] = event & !ASLEEP;
+                kernel.words[EVENT] = event & !ASLEEP | if variant == Variant::WakingLooksFree { 0 } else { WAKING };
                 Wake
             }
             Wake => {
                 kernel.wake_all(EVENT);
                 if variant == Variant::PublishBeforeWake { SetUnlock } else { Publish }
             }
-            Publish if event & SET != 0 => SetUnlock,
             Publish => {
                 kernel.words[EVENT] = published;
                 SetUnlock
@@ -247,12 +246,8 @@ impl Event {
                 kernel.give(process, LOCK);
                 SetDone
             }
-            SetDone if self.clears => {
-                returned = true;
-                Clear
-            }
+            SetDone if self.clears => Clear,
             SetDone => {
-                returned = true;
                 me.rounds -= 1;
                 Set
             }
@@ -261,18 +256,20 @@ impl Event {
                 me.rounds -= 1;
                 Set
             }
-            RecoverReset => {
-                kernel.words[EVENT] = event & !ASLEEP;
-                RecoverWake
-            }
+            Recover if event & WAKING != 0 || variant == Variant::WakingLooksFree => RecoverWake,
+            Recover => me.then,
             RecoverWake => {
                 if variant != Variant::RecoveryDoesNotWake {
                     kernel.wake_all(EVENT);
                 }
-                std::mem::replace(&mut me.then, Wait)
+                RecoverReset
+            }
+            RecoverReset => {
+                kernel.words[EVENT] = event & !WAKING;
+                me.then
             }
         };
-        if returned {
+        if after.kernel.words[EVENT] & !event & SET != 0 || after.kernel.words[EVENT] / GENERATION != event / GENERATION {
             for waiter in &mut after.processes[..self.waiters] {
                 waiter.owed = waiter.rounds != 0 && waiter.at != Wait;
             }
@@ -301,7 +298,7 @@ mod tests {
     fn mutants_are_found() {
         expect_wrong(&Event { variant: Variant::PublishBeforeWake, ..small() });
         expect_wrong(&Event { variant: Variant::RecoveryDoesNotWake, clears: true, ..small() });
-        expect_wrong(&Event { variant: Variant::RecoveryOnlyInProducers, waiters: 3, clears: true, ..small() });
         expect_wrong(&Event { variant: Variant::NoGeneration, clears: true, kills: 0, ..small() });
+        expect_wrong(&Event { variant: Variant::WakingLooksFree, ..small() });
     }
 }

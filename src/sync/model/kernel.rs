@@ -163,7 +163,8 @@ impl<const WORDS: usize, const PROCESSES: usize> Kernel<WORDS, PROCESSES> {
             let flags = [(WAITERS, "W"), (OWNER_DIED, "!")];
             let flags: String = flags.iter().filter(|(flag, _)| value & flag != 0).map(|&(_, text)| text).collect();
             text += &format!("{name}={}{flags}", value & OWNER);
-            let sleepers: Vec<String> = (0..8).filter(|p| self.asleep[word] & 1 << p != 0).map(|p: usize| p.to_string()).collect();
+            let sleepers: Vec<String> =
+                (0..8).filter(|p| self.asleep[word] & 1 << p != 0).map(|p: usize| p.to_string()).collect();
             if !sleepers.is_empty() {
                 text += &format!(" ({} asleep)", sleepers.join(","));
             }

@@ -93,7 +93,8 @@ impl Model for Lock {
     type State = State;
 
     fn initial(&self) -> State {
-        let process = |index| Process { at: Start, seen: 0, rounds: if index < self.processes { self.rounds } else { 0 }, recovers: false };
+        let process =
+            |index| Process { at: Start, seen: 0, rounds: if index < self.processes { self.rounds } else { 0 }, recovers: false };
         State { kernel: Kernel::new(), processes: std::array::from_fn(process), kills: self.kills, broken: false }
     }
 

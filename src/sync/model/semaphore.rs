@@ -1,4 +1,4 @@
-//! The model of `sync::semaphore`: count and *asleep* in one word, a short lock for who sleeps and who wakes, a leader among those
+//! The model of `sync::semaphore`: the count and who sleeps in one word, a short lock for who sleeps and who wakes, a leader among those
 //! who wait.
 
 use super::checker::{Kind, Model, Steps};
@@ -19,6 +19,11 @@ pub enum Variant {
     DoorbellResetOutsideLock,
     /// Everybody who waits sleeps on the count; a release wakes one.
     NoLeader,
+    /// While the leader is being woken the state is that of a semaphore without sleepers: the next releaser passes by without the
+    /// lock of a dead one.
+    WakingLooksFree,
+    /// The recovery ends the waking before it wakes, and may be killed in between.
+    RecoveryResetsFirst,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,10 +45,20 @@ const MAX: usize = 5;
 const LOCK: usize = 0;
 /// The leader word.
 const LEADER: usize = 1;
-/// count << 1 | asleep
-const COUNT: usize = 2;
+/// 2 n: n permits; odd: none, and
+const STATE: usize = 2;
+/// the leader sleeps;
 const ASLEEP: u8 = 1;
-const ONE: u8 = 2;
+/// the leader is being woken.
+const WAKING: u8 = 3;
+
+fn is_odd(state: u8) -> bool {
+    state & 1 != 0
+}
+
+fn permits(state: u8) -> u8 {
+    if is_odd(state) { 0 } else { state / 2 }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum At {
@@ -52,7 +67,6 @@ enum At {
     Register,
     Mark,
     Unlock,
-    UnlockAndSleep,
     Sleep,
     Got,
     Unlead,
@@ -63,8 +77,9 @@ enum At {
     Wake,
     Publish,
     ReleaseUnlock,
-    RecoverReset,
+    Recover,
     RecoverWake,
+    RecoverReset,
     Done,
 }
 
@@ -97,7 +112,7 @@ impl Model for Semaphore {
 
     fn initial(&self) -> State {
         let mut kernel = Kernel::new();
-        kernel.words[COUNT] = self.initial * ONE;
+        kernel.words[STATE] = self.initial * 2;
         let process = |index| {
             let (at, rounds) = match index {
                 _ if index < self.acquirers => (Acquire, self.acquires),
@@ -147,7 +162,7 @@ impl Model for Semaphore {
     }
 
     fn check(&self, state: &State) -> Result<(), String> {
-        let there = state.taken + state.kernel.words[COUNT] / ONE;
+        let there = state.taken + permits(state.kernel.words[STATE]);
         if there < self.initial + state.given {
             return Err("a permit is lost".into());
         }
@@ -160,10 +175,10 @@ impl Model for Semaphore {
             return Err(format!("{releaser} cannot release"));
         }
         let Some(acquirer) = (0..self.acquirers).find(waiting) else { return Ok(()) };
-        if state.kernel.words[COUNT] != ASLEEP {
-            return Err(format!("{acquirer} waits and the next release would not wake anybody, or there are permits"));
+        if state.kernel.words[STATE] & 1 == 0 {
+            return Err(format!("{acquirer} waits although there are permits, or the next release would not wake it"));
         }
-        let registered = (0..self.acquirers).any(|process| state.kernel.sleeps_on(process) == Some(COUNT));
+        let registered = (0..self.acquirers).any(|process| state.kernel.sleeps_on(process) == Some(STATE));
         if registered { Ok(()) } else { Err(format!("{acquirer} waits behind a leader that does not sleep")) }
     }
 
@@ -175,7 +190,7 @@ impl Model for Semaphore {
     }
 
     fn shared(&self, state: &State) -> String {
-        state.kernel.describe(&["lock", "leader", "count"])
+        state.kernel.describe(&["lock", "leader", "state"])
     }
 }
 
@@ -184,11 +199,11 @@ impl Semaphore {
         let mut after = state.clone();
         let State { kernel, processes, given, taken, promised, .. } = &mut after;
         let me = &mut processes[process];
-        let count = kernel.words[COUNT];
+        let word = kernel.words[STATE];
         let variant = self.variant;
         me.at = match me.at {
-            Acquire if count >= ONE => {
-                kernel.words[COUNT] = count - ONE;
+            Acquire if permits(word) > 0 => {
+                kernel.words[STATE] = word - 2;
                 *taken += 1;
                 Got
             }
@@ -205,25 +220,22 @@ impl Semaphore {
                 None => return,
                 Some(died) if died && variant != Variant::RecoveryOnlyInProducers => {
                     me.then = Mark;
-                    RecoverReset
+                    Recover
                 }
                 Some(_) => Mark,
             },
-            Mark if count >= ONE => Unlock,
             Mark => {
-                kernel.words[COUNT] = ASLEEP;
-                UnlockAndSleep
+                if word == 0 {
+                    kernel.words[STATE] = ASLEEP;
+                }
+                Unlock
             }
             Unlock => {
-                kernel.give(process, LOCK);
-                Acquire
-            }
-            UnlockAndSleep => {
                 kernel.give(process, LOCK);
                 Sleep
             }
             Sleep => {
-                kernel.wait(process, COUNT, ASLEEP);
+                kernel.wait(process, STATE, ASLEEP);
                 Acquire
             }
             Got if me.leads => Unlead,
@@ -237,9 +249,9 @@ impl Semaphore {
                 me.rounds -= 1;
                 Acquire
             }
-            Release if count & ASLEEP == 0 => {
+            Release if !is_odd(word) => {
                 *promised += self.by;
-                kernel.words[COUNT] = count + self.by * ONE;
+                kernel.words[STATE] = word + self.by * 2;
                 Done
             }
             Release if variant == Variant::DoorbellResetOutsideLock => Reset,
@@ -248,22 +260,22 @@ impl Semaphore {
                 None => return,
                 Some(true) => {
                     me.then = Reset;
-                    RecoverReset
+                    Recover
                 }
                 Some(false) => Reset,
             },
-            Reset if count & ASLEEP == 0 => Publish,
+            Reset if !is_odd(word) => Publish,
             Reset if variant == Variant::PublishBeforeWake => {
                 *promised += self.by;
-                kernel.words[COUNT] = (count & !ASLEEP) + self.by * ONE;
+                kernel.words[STATE] = self.by * 2;
                 Wake
             }
             Reset => {
-                kernel.words[COUNT] = count & !ASLEEP;
+                kernel.words[STATE] = if variant == Variant::WakingLooksFree { 0 } else { WAKING };
                 Wake
             }
             Wake => {
-                for kernel in state.kernel.wake_one(COUNT) {
+                for kernel in state.kernel.wake_one(STATE) {
                     let mut after = State { kernel, ..state.clone() };
                     after.processes[process].at = if variant == Variant::PublishBeforeWake { ReleaseUnlock } else { Publish };
                     steps.go(process, after);
@@ -272,7 +284,7 @@ impl Semaphore {
             }
             Publish => {
                 *promised += self.by;
-                kernel.words[COUNT] = count + self.by * ONE;
+                kernel.words[STATE] = (permits(word) + self.by) * 2;
                 if variant == Variant::DoorbellResetOutsideLock { Done } else { ReleaseUnlock }
             }
             ReleaseUnlock => {
@@ -284,15 +296,25 @@ impl Semaphore {
                 me.rounds -= 1;
                 Release
             }
-            RecoverReset => {
-                kernel.words[COUNT] = count & !ASLEEP;
+            // Only a waking that began must be done again. WAKING stays until all are awake.
+            Recover if word == WAKING || variant == Variant::WakingLooksFree => {
+                if variant == Variant::RecoveryResetsFirst {
+                    kernel.words[STATE] = 0;
+                }
                 RecoverWake
             }
+            Recover => me.then,
             RecoverWake => {
                 if variant != Variant::RecoveryDoesNotWake {
-                    kernel.wake_all(COUNT);
+                    kernel.wake_all(STATE);
                 }
-                std::mem::replace(&mut me.then, Done)
+                RecoverReset
+            }
+            RecoverReset => {
+                if word == WAKING {
+                    kernel.words[STATE] = 0;
+                }
+                me.then
             }
         };
         steps.go(process, after);
@@ -332,6 +354,8 @@ mod tests {
         expect_wrong(&Semaphore { variant: Variant::RecoveryDoesNotWake, ..small() });
         expect_wrong(&Semaphore { variant: Variant::RecoveryOnlyInProducers, releases: 2, ..small() });
         expect_wrong(&Semaphore { variant: Variant::DoorbellResetOutsideLock, ..small() });
-        expect_wrong(&Semaphore { variant: Variant::NoLeader, kills: 1, ..small() });
+        expect_wrong(&Semaphore { variant: Variant::NoLeader, ..small() });
+        expect_wrong(&Semaphore { variant: Variant::WakingLooksFree, ..small() });
+        expect_wrong(&Semaphore { variant: Variant::RecoveryResetsFirst, kills: 2, releasers: 3, acquirers: 2, ..small() });
     }
 }
