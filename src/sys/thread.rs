@@ -43,8 +43,8 @@ const FOREIGN_MAX: usize = 64;
 /// The calling thread; cheap to make, good until the thread ends or forks.
 #[derive(Clone, Copy)]
 pub struct Thread {
-    head: NonNull<RobustHead>,
-    tid: u32,
+    /// In thread-local memory: looked up once per call. Not `Send`, so it cannot outlive the thread.
+    local: NonNull<Local>,
 }
 
 struct Local {
@@ -133,22 +133,32 @@ impl Thread {
             if local.epoch.get() != epoch() {
                 local.renew();
             }
-            // SAFETY: renew() put a non-null address there.
-            Thread { head: unsafe { NonNull::new_unchecked(local.head.get().cast_mut()) }, tid: local.tid.get() }
+            Thread { local: NonNull::from(local) }
         })
+    }
+
+    #[inline]
+    fn local<'a>(self) -> &'a Local {
+        // SAFETY: this thread's own memory; it has no destructor and lives as long as the thread.
+        unsafe { self.local.as_ref() }
+    }
+
+    #[inline]
+    fn head<'a>(self) -> &'a RobustHead {
+        // SAFETY: libc's list head of this thread, which `renew` asked the kernel for; alive as long as the thread.
+        unsafe { &*self.local().head.get() }
     }
 
     /// The number that the kernel compares with the words at the thread's end.
     #[inline]
     pub fn tid(self) -> u32 {
-        self.tid
+        self.local().tid.get()
     }
 
     /// Names the word about to be owned or just given up: if the thread ends now, the kernel looks at that word too.
     #[inline]
     pub fn set_pending(self, word: *const u32) {
-        // SAFETY: the head is this thread's own, alive as long as the thread.
-        unsafe { self.head.as_ref() }.pending.store(word as usize + NODE_NEXT, Relaxed);
+        self.head().pending.store(word as usize + NODE_NEXT, Relaxed);
         // The kernel reads it when this very thread is dead: only the compiler could reorder.
         compiler_fence(SeqCst);
     }
@@ -156,8 +166,7 @@ impl Thread {
     #[inline]
     pub fn clear_pending(self) {
         compiler_fence(SeqCst);
-        // SAFETY: as above.
-        unsafe { self.head.as_ref() }.pending.store(0, Relaxed);
+        self.head().pending.store(0, Relaxed);
     }
 
     /// Puts `word`, which this thread owns or is about to own (it is pending), on the list.
@@ -167,7 +176,7 @@ impl Thread {
     #[inline]
     pub unsafe fn link(self, word: *const u32) -> Result<()> {
         // SAFETY: forwarded.
-        LOCAL.with(|local| unsafe { local.held.borrow_mut().link(self.head.as_ref(), word as usize + NODE_NEXT) })
+        unsafe { self.local().held.borrow_mut().link(self.head(), word as usize + NODE_NEXT) }
     }
 
     /// Takes `word` off the list; it is pending. `false`: somebody wrote over its node; the list was mended as far as this thread
@@ -178,12 +187,12 @@ impl Thread {
     #[inline]
     pub unsafe fn unlink(self, word: *const u32) -> bool {
         // SAFETY: forwarded.
-        LOCAL.with(|local| unsafe { local.held.borrow_mut().unlink(self.head.as_ref(), word as usize + NODE_NEXT) })
+        unsafe { self.local().held.borrow_mut().unlink(self.head(), word as usize + NODE_NEXT) }
     }
 
     /// Whether this thread has `word` on its list.
     pub fn holds(self, word: *const u32) -> bool {
-        LOCAL.with(|local| local.held.borrow().position(word as usize + NODE_NEXT).is_some())
+        self.local().held.borrow().position(word as usize + NODE_NEXT).is_some()
     }
 }
 
