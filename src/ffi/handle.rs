@@ -1,16 +1,15 @@
-//! Opaque handles: an `Arc` that C holds by its address.
+//! Opaque handles: a box that C holds by its address.
 //!
-//! Borrowing costs nothing, a count on every call would; calls that sleep clone what they need before they do. So
-//! `tine_x_close(x); tine_x_free(x);` is safe while other threads are still leaving a blocked call on `x`.
-
-use std::sync::Arc;
+//! Borrowing costs nothing; a count on every call would. The core's objects are cheap to clone (they count what lies behind them),
+//! and calls that sleep clone theirs before they do. So `tine_x_close(x); tine_x_free(x);` is safe while other threads are still
+//! leaving a blocked call on `x`.
 
 use crate::error::{Error, Result};
 
 /// Gives a new handle to the caller. `out` was checked by `arg::out`.
 pub(super) unsafe fn create<T>(value: T, out: *mut *mut T) {
     // SAFETY: contract O.
-    unsafe { out.write(Arc::into_raw(Arc::new(value)).cast_mut()) };
+    unsafe { out.write(Box::into_raw(Box::new(value))) };
 }
 
 /// The object behind a handle, for the duration of a call.
@@ -24,7 +23,7 @@ pub(super) unsafe fn borrow<'a, T>(handle: *const T, name: &'static str) -> Resu
 pub(super) unsafe fn free<T>(handle: *mut T) {
     if !handle.is_null() {
         // SAFETY: contract H; it came from `create` and is not used again.
-        drop(unsafe { Arc::from_raw(handle.cast_const()) });
+        drop(unsafe { Box::from_raw(handle) });
     }
 }
 

@@ -144,7 +144,7 @@ TEST(a_closed_queue_drains_in_every_process) {
     tine_queue_t *queue = new_queue(0, 0, 0);
     CHECK_OK(tine_queue_put(queue, "x", 1, 0));
     const pid_t child = fork();
-    if (child == 0) CHECK_OK(tine_queue_close(queue)), _exit(0);
+    if (child == 0) CHECK_OK(tine_queue_close(queue)), tine_queue_free(queue), _exit(0);
     join(child);
     CHECK_STATUS(tine_queue_put(queue, "y", 1, TINE_FOREVER), TINE_ECLOSED);
     char byte;
