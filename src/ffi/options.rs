@@ -7,8 +7,6 @@ use crate::error::{Error, Kind, Result};
 /// `repr(C)`, first field `size: usize`, no padding, and all zeros is a valid value.
 pub(super) unsafe trait Sized0: Copy {
     const NAME: &'static str;
-    /// What the struct measured in its first release: less is a mistake.
-    const FIRST_SIZE: usize = size_of::<Self>();
 }
 
 /// The caller's options: NULL = defaults, a shorter struct is zero-filled, a longer one must be zero beyond what we know.
@@ -53,7 +51,7 @@ pub(super) unsafe fn write<T: Sized0>(out: *mut T, value: &T) -> Result<()> {
 }
 
 fn check_size<T: Sized0>(size: usize) -> Result<()> {
-    if size < T::FIRST_SIZE {
+    if size < size_of::<usize>() {
         return Err(Error::invalid(format!("{}: size is {size}; set it with the INIT macro", T::NAME)));
     }
     if size > 1 << 16 {

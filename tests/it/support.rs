@@ -114,12 +114,17 @@ pub struct Function {
 /// Every function that the header declares, in its order.
 pub fn header_functions() -> Vec<Function> {
     let header = without_comments(&read("include/tine.h"));
-    let statements = header.split(';').map(|statement| {
-        // Directives end with their line, not with a semicolon.
-        let lines = statement.lines().filter(|line| !line.trim_start().starts_with('#'));
-        lines.collect::<Vec<_>>().join(" ").replace("extern \"C\" {", "").replace("TINE_MUST_USE", "").trim().to_owned()
+    // Directives end with their line, not with a semicolon.
+    let code: Vec<&str> = header.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+    let code = code.join(" ").replace("extern \"C\" {", "").replace("TINE_MUST_USE", "");
+    let mut depth = 0;
+    let outside_of_structs = code.chars().filter(|&c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        depth == 0
     });
-    let declarations = statements.filter(|text| !text.starts_with("typedef") && !text.contains('{') && text.contains('('));
+    let outside_of_structs: String = outside_of_structs.collect();
+    let statements = outside_of_structs.split(';').map(str::trim);
+    let declarations = statements.filter(|text| !text.starts_with("typedef") && text.contains('('));
     let functions = declarations.map(|text| {
         let before = text[..text.find('(').expect("checked above")].trim();
         let start = before.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(0, |at| at + 1);
