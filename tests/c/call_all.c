@@ -1,7 +1,7 @@
 /*
- * call_all LIBRARY FUNCTION...: calls each function of a library that was built with the feature panic_injection with zeros for all
- * arguments, and prints one line for each: its name, what it returned as an int32_t, the last error's message. In the C ABIs that tine
- * knows, arguments beyond those that a function has are harmless.
+ * call_all LIBRARY FUNCTION...: calls each function of the library with zeros for all arguments, and prints one line for each: its
+ * name, what it returned as an int32_t, the last error's message. In a library that was built with the feature panic_injection, each
+ * call meets a panic. Arguments beyond those that a function has are harmless in the C ABIs that tine knows.
  */
 #include <dlfcn.h>
 #include <inttypes.h>
@@ -23,12 +23,12 @@ static any_function find(void *library, const char *name) {
 int main(int argc, char **argv) {
     void *library = argc > 1 ? dlopen(argv[1], RTLD_NOW) : NULL;
     if (library == NULL) return fprintf(stderr, "%s\n", dlerror()), 2;
-    void (*inject)(bool);
+    void (*inject)(bool); /* NULL: calls them as they are */
     const char *(*message)(void);
     *(void **)&inject = dlsym(library, "tine_test_inject_panics");
     *(void **)&message = dlsym(library, "tine_last_error_message");
     any_function copy = find(library, "tine_last_error_copy");
-    if (inject == NULL || message == NULL || copy == NULL) return fprintf(stderr, "%s\n", dlerror()), 2;
+    if (message == NULL || copy == NULL) return fprintf(stderr, "%s\n", dlerror()), 2;
 
     const pid_t self = getpid();
     for (int i = 2; i < argc; i++) {
@@ -37,9 +37,9 @@ int main(int argc, char **argv) {
         copy(0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0); /* fails, and so replaces the message of the previous function */
         printf("%s ", argv[i]);
         fflush(stdout); /* names the function that never comes back */
-        inject(true);
+        if (inject != NULL) inject(true);
         const int32_t returned = function(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-        inject(false);
+        if (inject != NULL) inject(false);
         if (getpid() != self) _exit(0); /* a fork that was not stopped */
         printf("%" PRId32 " %s\n", returned, message());
     }
