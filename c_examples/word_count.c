@@ -369,7 +369,11 @@ static bool report(size_t top, const char *list)
     qsort(sorted, count, sizeof *sorted, by_count);
     print_words(stdout, sorted, top < count ? top : count);
     free(sorted);
-    return fflush(stdout) == 0 && written && failed == 0;
+    if (fflush(stdout) != 0) {
+        fprintf(stderr, "word_count: standard output: %s\n", strerror(errno));
+        written = false;
+    }
+    return written && failed == 0;
 }
 
 /* ---- */

@@ -32,5 +32,8 @@ fn the_examples_print_what_they_must() {
         return skipped("c_examples", "no Makefile");
     }
     let library = library_folder("c_examples/lib");
-    run(command("make").args(["--no-print-directory", "-C", "c_examples", "check"]).arg(format!("LIBDIR={}", library.display())));
+    run(command("make")
+        .args(["--no-print-directory", "-C", "c_examples", "check"])
+        .arg(format!("LIBDIR={}", library.display()))
+        .arg(format!("BUILD={}", build_folder("c_examples").display())));
 }

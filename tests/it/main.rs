@@ -10,3 +10,4 @@ mod install;
 mod readme;
 mod support;
 mod tidy;
+mod word_count;
