@@ -30,6 +30,12 @@ pub mod memory;
 
 pub mod library;
 
+pub mod cpu;
+
+pub mod fork;
+
+pub mod process;
+
 pub mod queue;
 
 pub mod lock;

@@ -1,1 +1,28 @@
-//! to come
+//! Child processes: functions that run in a copy of this process.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`start`] | making a child: fork, the gate that it waits at, what goes wrong |
+//! | [`child`] | what the child does before and after the user's function |
+//! | [`children`] | the parent's side: waiting, signalling, what became of it; and all children of this process |
+//! | [`record`] | what the two tell each other in shared memory |
+//! | [`role`] | what this process is to the library: whose child, under which name |
+//!
+//! # Whose status is it
+//! The host may ignore SIGCHLD, set SA_NOCLDWAIT or reap everything with waitpid(-1). So a child stores its exit code in a shared
+//! word before it leaves, and of one that the host reaped the kernel is asked through its pidfd. Where nobody can know, the answer
+//! is ESTATUSLOST, never a wrong number.
+//!
+//! # Without pidfds
+//! Where the kernel or a filter refuses them, a child holds the only write end of an *exit pipe*, and its number is only used while
+//! nobody can have given it to another process: under the handle's lock, with its start time compared.
+#![forbid(unsafe_code)]
+
+mod child;
+pub mod children;
+mod record;
+pub mod role;
+pub mod start;
+
+pub use children::{ExitInfo, Process, Reason, wait_any};
+pub use start::{Options, fork, start};

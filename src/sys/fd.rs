@@ -1,8 +1,9 @@
 //! Descriptors: all of ours are born close-on-exec.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::{errno, last_failure};
+use super::{errno, last_failure, thread};
 use crate::error::Result;
 
 /// Takes over the descriptor that a system call returned, or fails with its errno.
@@ -41,4 +42,59 @@ pub fn hush(fd: RawFd) -> bool {
 pub fn duplicate(fd: &impl AsRawFd) -> Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC makes a fresh descriptor.
     unsafe { owned(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3).into(), "fcntl(F_DUPFD_CLOEXEC)") }
+}
+
+/// A descriptor that only the process that got it closes. In a forked child the number may have been closed and given to another
+/// file, and dropping an inherited handle must not touch that.
+#[derive(Debug)]
+pub struct PrivateFd {
+    fd: ManuallyDrop<OwnedFd>,
+    epoch: u64,
+}
+
+impl PrivateFd {
+    pub fn new(fd: OwnedFd) -> PrivateFd {
+        PrivateFd { fd: ManuallyDrop::new(fd), epoch: thread::epoch() }
+    }
+}
+
+impl AsRawFd for PrivateFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for PrivateFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for PrivateFd {
+    fn drop(&mut self) {
+        if self.epoch == thread::epoch() {
+            // SAFETY: not used again.
+            unsafe { ManuallyDrop::drop(&mut self.fd) };
+        }
+    }
+}
+
+/// A pipe: the end to read and the end to write.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1; 2];
+    // SAFETY: an array of two.
+    if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+        return Err(last_failure("pipe2"));
+    }
+    // SAFETY: fresh descriptors.
+    Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
+}
+
+/// Closes a descriptor that is known by its number only.
+///
+/// # Why it is safe
+/// It is for children, for numbers that the parent owned: nothing in the child uses them.
+pub fn close_inherited(fd: RawFd) {
+    // SAFETY: see above.
+    unsafe { libc::close(fd) };
 }

@@ -4,9 +4,11 @@
 //! carries the call and the arguments that matter; nothing here keeps state but [`thread`] and [`per_process`].
 #![allow(unsafe_code, reason = "system calls and the memory that the kernel writes")]
 
+pub mod cpu;
 pub mod deadline;
 pub mod descriptors;
 pub mod errno;
+pub mod exit;
 pub mod fd;
 pub mod file;
 pub mod fork;

@@ -15,10 +15,6 @@ use crate::error::Result;
 /// Whether this process can open, signal and wait by descriptor; asked once. A forked child inherits the answer with the kernel and
 /// the filters that gave it.
 pub fn supported() -> bool {
-    const UNKNOWN: u8 = 0;
-    const YES: u8 = 1;
-    const NO: u8 = 2;
-    static ANSWER: AtomicU8 = AtomicU8::new(UNKNOWN);
     match ANSWER.load(Relaxed) {
         YES => true,
         NO => false,
@@ -29,6 +25,16 @@ pub fn supported() -> bool {
             answer
         }
     }
+}
+
+const UNKNOWN: u8 = 0;
+const YES: u8 = 1;
+const NO: u8 = 2;
+static ANSWER: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+/// For a caller that was refused although [`supported`] said yes: a filter was installed since. From now on it says no.
+pub fn give_up() {
+    ANSWER.store(NO, Relaxed);
 }
 
 fn probe() -> Result<bool> {
@@ -74,6 +80,11 @@ pub fn send_signal(pidfd: &impl AsRawFd, signal: i32) -> std::result::Result<boo
     }
 }
 
+/// What a kernel without these calls says, or a filter.
+pub fn is_refusal(errno: i32) -> bool {
+    matches!(errno, libc::ENOSYS | libc::EPERM)
+}
+
 /// Whether the process has ended (a zombie has). Asks the kernel, without waiting; neither allocates nor blocks.
 pub fn has_ended(pidfd: &impl AsRawFd) -> bool {
     let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
@@ -96,7 +107,7 @@ struct Info {
 
 const _: () = assert!(size_of::<Info>() == 64);
 
-/// How the process ended, also when somebody else has reaped it (Linux 6.15); `None` where the kernel cannot tell.
+/// How the process ended, for one that was reaped by somebody else (Linux 6.15); `None` where the kernel cannot tell.
 pub fn exit_status(pidfd: BorrowedFd) -> Option<Ending> {
     const INFO_EXIT: u64 = 1 << 3;
     /// _IOWR(0xFF, 11, struct pidfd_info)
@@ -110,7 +121,7 @@ pub fn exit_status(pidfd: BorrowedFd) -> Option<Ending> {
         }
         info
     };
-    // A kernel that does not know the bit leaves it out of the answer.
+    // Left out by kernels that do not know it, and while nobody has reaped the process.
     (info.mask & INFO_EXIT != 0).then(|| Ending::from_wait_status(info.exit_code))
 }
 

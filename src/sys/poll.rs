@@ -6,29 +6,44 @@ use crate::error::Result;
 /// Waits until one of `fds` is ready or the deadline; answers a bit for each (bit i: `fds[i]` is readable, hung up or broken).
 /// At most 64 descriptors.
 pub fn readable(fds: &[i32], deadline: &Deadline) -> Result<u64> {
-    wait(fds, libc::POLLIN, deadline)
-}
-
-pub fn writable(fd: i32, deadline: &Deadline) -> Result<bool> {
-    wait(&[fd], libc::POLLOUT, deadline).map(|ready| ready != 0)
-}
-
-fn wait(fds: &[i32], events: i16, deadline: &Deadline) -> Result<u64> {
     let mut polled = [libc::pollfd { fd: -1, events: 0, revents: 0 }; 64];
     let polled = &mut polled[..fds.len()];
     for (poll, &fd) in polled.iter_mut().zip(fds) {
-        *poll = libc::pollfd { fd, events, revents: 0 };
+        poll.fd = fd;
+        poll.events = libc::POLLIN;
     }
+    wait(polled, deadline)?;
+    Ok(polled.iter().enumerate().filter(|(_, poll)| poll.revents != 0).fold(0, |bits, (i, _)| bits | 1 << i))
+}
+
+pub fn writable(fd: i32, deadline: &Deadline) -> Result<bool> {
+    wait(&mut [libc::pollfd { fd, events: libc::POLLOUT, revents: 0 }], deadline)
+}
+
+/// Waits until `fd` is writable or `bell` readable.
+pub fn writable_or_rung(fd: i32, bell: i32, deadline: &Deadline) -> Result<()> {
+    let for_writing = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    wait(&mut [for_writing, libc::pollfd { fd: bell, events: libc::POLLIN, revents: 0 }], deadline).map(|_| ())
+}
+
+/// As [`readable`] for any number of descriptors: the first that is ready.
+pub fn first_readable(fds: &[i32], deadline: &Deadline) -> Result<Option<usize>> {
+    let mut polled: Vec<_> = fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+    wait(&mut polled, deadline)?;
+    Ok(polled.iter().position(|poll| poll.revents != 0))
+}
+
+fn wait(polled: &mut [libc::pollfd], deadline: &Deadline) -> Result<bool> {
     loop {
         // SAFETY: a live array of that many elements.
         let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, deadline.poll_millis()) };
         if ready > 0 {
-            return Ok(polled.iter().enumerate().filter(|(_, poll)| poll.revents != 0).fold(0, |bits, (i, _)| bits | 1 << i));
+            return Ok(true);
         }
         if ready == 0 {
             // poll's milliseconds are capped: go on if the deadline lies further away.
             if deadline.passed() {
-                return Ok(0);
+                return Ok(false);
             }
         } else if errno() == libc::EINTR {
             interrupt::ask()?;

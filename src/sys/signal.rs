@@ -4,6 +4,9 @@ use std::marker::PhantomData;
 
 use super::errno;
 
+pub const TERM: i32 = libc::SIGTERM;
+pub const KILL: i32 = libc::SIGKILL;
+
 /// All signals that can be blocked are blocked on this thread until this is dropped; then the mask is what it was.
 pub struct Blocked {
     before: libc::sigset_t,

@@ -1,0 +1,138 @@
+//! What a started child does before and after the user's function. It never returns: the frames below are the parent's.
+#![forbid(unsafe_code)]
+
+use std::ffi::CString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+
+use super::children;
+use super::record::{Record, leave_unborn};
+use super::role::{self, Role};
+use crate::sys::per_process::PerProcess;
+use crate::sys::signal::Blocked;
+use crate::sys::{Deadline, exit, fork, pidfd, poll, process, stdio};
+use crate::timeout::Timeout;
+
+/// The code of a child whose function panicked, and of one that a foreign exception came out of.
+const PANICKED: i32 = 101;
+const EXCEPTION: i32 = 1;
+/// What the watcher of a daemon child needs: it calls poll.
+const WATCHER_STACK: usize = 64 << 10;
+/// How often it looks for its parent without pidfds.
+const LOOK_MS: u64 = 200;
+
+/// What the parent prepared for its child.
+pub(super) struct Birth {
+    pub(super) record: Record,
+    pub(super) name: CString,
+    pub(super) daemon: bool,
+    pub(super) host_pid: i32,
+    /// The parent's descriptor of itself; -1 without pidfds.
+    pub(super) host_fd: i32,
+    /// The child's exit pipe, without pidfds: {the parent's end, its own}.
+    pub(super) exit_pipe: Option<(i32, i32)>,
+}
+
+/// The record of this process, if it is a started child.
+static RECORD: PerProcess<Option<Record>> = PerProcess::new();
+
+/// The child's life. All signals are blocked until the user's function begins.
+pub(super) fn run(birth: Birth, blocked: Blocked, body: impl FnOnce() -> i32) -> ! {
+    stdio::purge_in_child();
+    let Birth { record, name, daemon, host_pid, host_fd, exit_pipe } = birth;
+    if let Some((read, _)) = exit_pipe {
+        crate::sys::fd::close_inherited(read);
+    }
+    let host = Host { pid: host_pid, fd: host_fd };
+    if !record.wait_at_gate(|| host.lives()) {
+        leave_unborn();
+    }
+    // Before anything of the user's can call exit(3): libc runs the latest handler first, and this one never returns to the parent's.
+    exit::at_exit_with_code(|code| leave(code));
+    RECORD.with(|own| *own = Some(record.clone()));
+    role::set(Role {
+        host_pid,
+        host_fd,
+        name: Box::leak(name.into_boxed_c_str()),
+        exit_fd: exit_pipe.map_or(-1, |(_, write)| write),
+    });
+    if daemon {
+        // The new thread inherits the mask: all signals blocked.
+        let watcher = thread::Builder::new().name("tine-watch".into()).stack_size(WATCHER_STACK).spawn(move || host.outlive());
+        record.tell_ready(watcher.is_ok());
+        if watcher.is_err() {
+            leave_unborn();
+        }
+    }
+    drop(blocked);
+    leave(call(body))
+}
+
+/// The value of the user's function, or the code for how else it ended.
+fn call(body: impl FnOnce() -> i32) -> i32 {
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let foreign = LeaveOnForeignException;
+        let code = body();
+        std::mem::forget(foreign);
+        code
+    }));
+    result.unwrap_or_else(|payload| {
+        // Dropping it may panic again.
+        std::mem::forget(payload);
+        PANICKED
+    })
+}
+
+/// std aborts when it catches an exception that is not a panic. So the child leaves before that, while the frames above are being
+/// cleaned up.
+struct LeaveOnForeignException;
+
+impl Drop for LeaveOnForeignException {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            leave(EXCEPTION);
+        }
+    }
+}
+
+/// The end of a started child, also when it calls exit(3): its own children as at the end of any main, its output flushed, its code
+/// written down. No handler of the parent's runs.
+///
+/// A process that the child forked without the library inherits this as its exit handler; it has no record and leaves like this, too.
+fn leave(code: i32) -> ! {
+    children::at_exit();
+    stdio::flush_at_end();
+    if let Some(record) = RECORD.with(|record| record.clone()) {
+        record.leave(code);
+    }
+    fork::exit_now(code & 0xff)
+}
+
+/// The parent, as its child sees it.
+struct Host {
+    pid: i32,
+    fd: i32,
+}
+
+impl Host {
+    fn lives(&self) -> bool {
+        if self.fd >= 0 {
+            return !pidfd::has_ended(&self.fd);
+        }
+        // 0: the parent is outside of this process's pid namespace, and nobody can tell.
+        let parent = process::parent_pid();
+        parent == self.pid || parent == 0
+    }
+
+    /// Ends this process when the host has ended. It does not matter which thread of the host started it.
+    fn outlive(&self) {
+        while self.lives() {
+            let look = Deadline::new(if self.fd >= 0 { Timeout::Forever } else { Timeout::Millis(LOOK_MS) });
+            let watched: &[i32] = if self.fd >= 0 { &[self.fd] } else { &[] };
+            if poll::readable(watched, &look).is_err() {
+                thread::sleep(std::time::Duration::from_millis(LOOK_MS));
+            }
+        }
+        fork::kill_self()
+    }
+}

@@ -1,0 +1,453 @@
+//! The parent's side of its children.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::record::Record;
+use crate::error::{Error, Kind, Result};
+use crate::sys::fd::PrivateFd;
+use crate::sys::per_process::PerProcess;
+use crate::sys::wait::{self, Ending, Seen, Usage};
+use crate::sys::{self, Deadline, pidfd, poll, process, signal, thread};
+use crate::timeout::Timeout;
+
+/// How long what was killed may take to die: longer only in uninterruptible sleep.
+const KILL_MS: u64 = 10_000;
+/// How long daemon children may take to end by themselves when the host exits.
+const EXIT_GRACE_MS: u64 = 2_000;
+/// How often a child without a pidfd is looked at, beside its exit pipe: a process that it forked may hold that open.
+const LOOK_MS: u64 = 100;
+/// What the kernel may need between two steps of a process's end.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// What an exit info may say. Numbers are part of the ABI: see `ffi::process`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    Exit,
+    Signal,
+    Terminated,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExitInfo {
+    /// `None`: lost, the host took it.
+    pub ending: Option<Ending>,
+    pub reason: Option<Reason>,
+    /// `None`: somebody else reaped it. The peak of a forked child begins at its parent's, so it says nothing.
+    pub times: Option<(u64, u64)>,
+}
+
+/// How a child ended, as far as anybody knows.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    ending: Option<Ending>,
+    usage: Option<Usage>,
+}
+
+/// A child of this process; shared by its handle, those who wait, and the list of [`CHILDREN`].
+#[derive(Debug)]
+pub(super) struct Child {
+    id: u64,
+    pid: i32,
+    watch: Watch,
+    record: Record,
+    pub(super) daemon: bool,
+    /// Neither joined nor ended at exit.
+    pub(super) detached: bool,
+    /// Its handle is gone: reaped as soon as it has ended.
+    freed: AtomicBool,
+    /// The library ended it, at the caller's wish: a death by signal is its doing.
+    stopping: AtomicBool,
+    end: Mutex<Option<End>>,
+}
+
+/// How the end of a child is noticed.
+#[derive(Debug)]
+pub(super) enum Watch {
+    Pidfd(PrivateFd),
+    /// The read end of its exit pipe, and when it started.
+    Pipe {
+        read: PrivateFd,
+        started: Option<u64>,
+    },
+}
+
+impl Child {
+    pub(super) fn new(pid: i32, watch: Watch, record: Record, daemon: bool, detached: bool) -> Arc<Child> {
+        let id = CHILDREN.with(|children| {
+            children.last_id += 1;
+            children.last_id
+        });
+        let child = Arc::new(Child {
+            id,
+            pid,
+            watch,
+            record,
+            daemon,
+            detached,
+            freed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            end: Mutex::new(None),
+        });
+        CHILDREN.with(|children| children.running.insert(id, child.clone()));
+        child
+    }
+
+    fn fd(&self) -> i32 {
+        match &self.watch {
+            Watch::Pidfd(fd) | Watch::Pipe { read: fd, .. } => fd.as_raw_fd(),
+        }
+    }
+
+    /// Nothing panics under it, so it is never poisoned.
+    fn lock(&self) -> MutexGuard<'_, Option<End>> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reaps the child if it has ended; answers how it did, `None` while it runs.
+    fn settle(&self) -> Option<End> {
+        let mut end = self.lock();
+        if end.is_none() {
+            *end = self.look();
+            if end.is_some() {
+                // The list's share is dropped outside of its lock.
+                drop(CHILDREN.with(|children| {
+                    let child = children.running.remove(&self.id);
+                    children.freed -= usize::from(child.is_some() && self.freed.load(Relaxed));
+                    child
+                }));
+            }
+        }
+        *end
+    }
+
+    /// Under the lock: nobody else of ours reaps it meanwhile.
+    fn look(&self) -> Option<End> {
+        if !self.number_is_its_own() {
+            return self.reaped_by_others();
+        }
+        let child = match &self.watch {
+            Watch::Pidfd(fd) => wait::Child::Pidfd(fd.as_fd()),
+            Watch::Pipe { .. } => wait::Child::Pid(self.pid),
+        };
+        match wait::reap(child) {
+            Ok(Seen::Ended { ending, usage, .. }) => Some(End { ending: Some(ending), usage: Some(usage) }),
+            Ok(Seen::Nothing | Seen::Stopped { .. }) => None,
+            Ok(Seen::NotOurs) | Err(_) => self.reaped_by_others(),
+        }
+    }
+
+    /// Whether the number still names this child. A zombie has its start time, too.
+    fn number_is_its_own(&self) -> bool {
+        match &self.watch {
+            Watch::Pidfd(_) => true,
+            // Without /proc nobody can tell: taken for true.
+            Watch::Pipe { started: None, .. } => true,
+            Watch::Pipe { started, .. } => process::start_time(self.pid) == *started,
+        }
+    }
+
+    /// The host took the status. What is left: the kernel's memory of it, and what the child wrote down itself.
+    fn reaped_by_others(&self) -> Option<End> {
+        let known = |ending| Some(End { ending, usage: None });
+        let Watch::Pidfd(fd) = &self.watch else { return known(self.record.code().map(Ending::Exited)) };
+        if !pidfd::has_ended(fd) {
+            return None;
+        }
+        if let Some(ending) = pidfd::exit_status(fd.as_fd()) {
+            return known(Some(ending));
+        }
+        if let Some(code) = self.record.code() {
+            return known(Some(Ending::Exited(code)));
+        }
+        // Descriptors tell the end a moment before the kernel has written down how.
+        for _ in 0..20 {
+            std::thread::sleep(MOMENT);
+            if let Some(ending) = pidfd::exit_status(fd.as_fd()) {
+                return known(Some(ending));
+            }
+        }
+        known(None)
+    }
+
+    /// Waits until the child has ended and reaps it; `None`: the time ran out.
+    fn wait(&self, deadline: &Deadline) -> Result<Option<End>> {
+        loop {
+            if let Some(end) = self.settle() {
+                return Ok(Some(end));
+            }
+            if deadline.passed() {
+                return Ok(None);
+            }
+            sleep_on(&[self], deadline)?;
+        }
+    }
+
+    /// `false`: it has ended.
+    fn send(&self, signal: i32) -> Result<bool> {
+        if let Watch::Pidfd(fd) = &self.watch {
+            match pidfd::send_signal(fd, signal) {
+                Ok(sent) => return Ok(sent),
+                // A filter that was installed after the first probe may refuse the call.
+                Err(errno) if !pidfd::is_refusal(errno) => return Err(self.send_failure(errno, signal)),
+                Err(_) => {}
+            }
+        }
+        // Under the lock nobody of ours reaps it, so its number stays its own.
+        let end = self.lock();
+        if end.is_some() || !self.number_is_its_own() {
+            return Ok(false);
+        }
+        signal::send_to_child(self.pid, signal).map_err(|errno| self.send_failure(errno, signal))
+    }
+
+    #[cold]
+    fn send_failure(&self, errno: i32, signal: i32) -> Error {
+        sys::failure(errno, format_args!("process {}: signal {signal}", self.pid))
+    }
+
+    /// TERM, a grace, KILL; answers whether it ended.
+    fn stop(&self, grace: &Deadline) -> Result<bool> {
+        if self.settle().is_some() {
+            return Ok(true);
+        }
+        self.stopping.store(true, Relaxed);
+        self.send(signal::TERM)?;
+        if self.wait(grace)?.is_some() {
+            return Ok(true);
+        }
+        self.send(signal::KILL)?;
+        Ok(self.wait(&Deadline::new(Timeout::Millis(KILL_MS)))?.is_some())
+    }
+}
+
+/// Sleeps until one of the children may have ended; not for long if nobody can tell when.
+fn sleep_on(children: &[&Child], deadline: &Deadline) -> Result<()> {
+    let slice;
+    let deadline = if children.iter().any(|child| matches!(child.watch, Watch::Pipe { .. })) {
+        slice = deadline.at_most(LOOK_MS);
+        &slice
+    } else {
+        deadline
+    };
+    let fds: Vec<_> = children.iter().map(|child| child.fd()).collect();
+    if let Some(ready) = poll::first_readable(&fds, deadline)? {
+        // Usually it has ended. If it closed its exit pipe instead, or is between closing it and ending, or a debugger holds it
+        // back, the descriptor stays readable.
+        if children[ready].settle().is_none() {
+            std::thread::sleep(MOMENT);
+        }
+    }
+    Ok(())
+}
+
+/// All children of this process that were not reaped yet.
+#[derive(Default)]
+struct Children {
+    last_id: u64,
+    running: BTreeMap<u64, Arc<Child>>,
+    /// How many of them nobody has a handle of.
+    freed: usize,
+}
+
+static CHILDREN: PerProcess<Children> = PerProcess::new();
+
+/// Reaps children that ended after their handle was freed.
+pub(super) fn reap_freed() {
+    if CHILDREN.with(|children| children.freed) > 0 {
+        for child in all_running() {
+            if child.freed.load(Relaxed) {
+                child.settle();
+            }
+        }
+    }
+}
+
+fn all_running() -> Vec<Arc<Child>> {
+    CHILDREN.with(|children| children.running.values().cloned().collect())
+}
+
+/// The rule for the end of a process's main: its daemon children are terminated, the others joined; detached ones neither.
+pub(super) fn at_exit() {
+    let (daemons, others): (Vec<_>, Vec<_>) =
+        all_running().into_iter().filter(|child| !child.detached).partition(|child| child.daemon);
+    for daemon in &daemons {
+        let _ = daemon.send(signal::TERM);
+    }
+    let grace = Deadline::new(Timeout::Millis(EXIT_GRACE_MS));
+    for daemon in &daemons {
+        if !matches!(daemon.wait(&grace), Ok(Some(_))) {
+            let _ = daemon.send(signal::KILL);
+        }
+    }
+    let last = Deadline::new(Timeout::Millis(KILL_MS));
+    for daemon in &daemons {
+        let _ = daemon.wait(&last);
+    }
+    for child in &others {
+        // An interrupt check that says no ends the waiting for this one.
+        let _ = child.wait(&Deadline::new(Timeout::Forever));
+    }
+}
+
+/// The handle of a child. In a forked child of the process that has it every call answers EFORKED, and dropping it touches nothing
+/// but memory.
+#[derive(Debug)]
+pub struct Process {
+    epoch: u64,
+    child: Arc<Child>,
+    name: CString,
+}
+
+impl Process {
+    pub(super) fn new(child: Arc<Child>, name: CString) -> Process {
+        Process { epoch: thread::epoch(), child, name }
+    }
+
+    /// The child, in the process that started it. Asked before any lock.
+    fn child(&self) -> Result<&Arc<Child>> {
+        if self.epoch == thread::epoch() {
+            return Ok(&self.child);
+        }
+        Err(Error::new(
+            Kind::Forked,
+            format!("process \"{}\": the handle belongs to the parent process", self.name.to_string_lossy()),
+        ))
+    }
+
+    fn label(&self) -> String {
+        format!("process \"{}\" ({})", self.name.to_string_lossy(), self.child.pid)
+    }
+
+    pub fn join(&self, timeout: Timeout) -> Result<()> {
+        // Not the handle: it may be freed by whoever is told first that the child ended.
+        let child = self.child()?.clone();
+        reap_freed();
+        match child.wait(&Deadline::new(timeout))? {
+            Some(_) => Ok(()),
+            None => Err(Error::new(Kind::TimedOut, "process: it has not ended in time")),
+        }
+    }
+
+    pub fn is_alive(&self) -> Result<bool> {
+        let child = self.child()?;
+        reap_freed();
+        Ok(child.settle().is_none())
+    }
+
+    fn end(&self) -> Result<End> {
+        let child = self.child()?;
+        reap_freed();
+        child.settle().ok_or_else(|| Error::new(Kind::Busy, "process: it has not ended"))
+    }
+
+    /// The code, or minus the signal.
+    pub fn exit_code(&self) -> Result<i32> {
+        match self.end()?.ending {
+            Some(Ending::Exited(code)) => Ok(code),
+            Some(Ending::Signaled { signal, .. }) => Ok(-signal),
+            None => Err(Error::new(
+                Kind::StatusLost,
+                format!(
+                    "{}: the exit status is lost: this process ignores SIGCHLD or waits for children that it did not start",
+                    self.label()
+                ),
+            )),
+        }
+    }
+
+    pub fn exit_info(&self) -> Result<ExitInfo> {
+        let End { ending, usage } = self.end()?;
+        let reason = ending.map(|ending| match ending {
+            Ending::Exited(_) => Reason::Exit,
+            Ending::Signaled { signal, .. } => {
+                let ours = signal == signal::TERM || signal == signal::KILL;
+                if ours && self.child.stopping.load(Relaxed) { Reason::Terminated } else { Reason::Signal }
+            }
+        });
+        Ok(ExitInfo { ending, reason, times: usage.map(|usage| (usage.user_us, usage.system_us)) })
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    pub fn name(&self) -> &CStr {
+        &self.name
+    }
+
+    pub fn is_daemon(&self) -> bool {
+        self.child.daemon
+    }
+
+    /// Readable once the child has ended; stays the handle's.
+    pub fn fd(&self) -> Result<i32> {
+        Ok(self.child()?.fd())
+    }
+
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(signal::TERM)
+    }
+
+    pub fn kill(&self) -> Result<()> {
+        self.signal(signal::KILL)
+    }
+
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let child = self.child()?;
+        if !signal::is_valid(signal) {
+            return Err(Error::invalid(format!("signal: {signal} is none")));
+        }
+        child.send(signal).map(|_| ())
+    }
+
+    /// TERM, a grace, KILL; afterwards it has ended.
+    pub fn stop(&self, grace: Timeout) -> Result<()> {
+        let child = self.child()?.clone();
+        reap_freed();
+        if child.stop(&Deadline::new(grace))? {
+            return Ok(());
+        }
+        Err(Error::new(Kind::TimedOut, format!("{}: it was killed and cannot die (uninterruptible sleep)", self.label())))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.epoch != thread::epoch() {
+            return;
+        }
+        CHILDREN.with(|children| {
+            if children.running.contains_key(&self.child.id) {
+                self.child.freed.store(true, Relaxed);
+                children.freed += 1;
+            }
+        });
+        reap_freed();
+    }
+}
+
+/// Waits until one of the processes has ended; answers the index of the first that has.
+pub fn wait_any(processes: &[&Process], timeout: Timeout) -> Result<usize> {
+    if processes.is_empty() {
+        return Err(Error::invalid("processes: none to wait for"));
+    }
+    let children = processes.iter().map(|process| process.child().cloned()).collect::<Result<Vec<_>>>()?;
+    let children: Vec<&Child> = children.iter().map(|child| &**child).collect();
+    reap_freed();
+    let deadline = Deadline::new(timeout);
+    loop {
+        if let Some(index) = children.iter().position(|child| child.settle().is_some()) {
+            return Ok(index);
+        }
+        if deadline.passed() {
+            return Err(Error::new(Kind::TimedOut, "processes: none has ended in time"));
+        }
+        sleep_on(&children, &deadline)?;
+    }
+}

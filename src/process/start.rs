@@ -1,0 +1,192 @@
+//! Making a child.
+//!
+//! The parent forks with all signals blocked, so that none is handled in a child that is half made; the child waits at a gate until
+//! the parent holds its pidfd. So a child that the parent does not hold never runs a line of the user's.
+#![forbid(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::child::{self, Birth};
+use super::children::{self, Child, Process, Watch};
+use super::record::Record;
+use super::role;
+use crate::error::{Error, Kind, Result};
+use crate::sys::fd::{self, PrivateFd};
+use crate::sys::fork::{self, Forked};
+use crate::sys::per_process::PerProcess;
+use crate::sys::signal::{self, Blocked};
+use crate::sys::wait::{self, Seen};
+use crate::sys::{self, exit, pidfd, process, stdio};
+use crate::timeout::Timeout;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    /// `None`: "Process-N".
+    pub name: Option<&'a CStr>,
+    /// Ends with the host, whatever ends that.
+    pub daemon: bool,
+    /// Neither joined nor ended at the host's exit.
+    pub detached: bool,
+}
+
+/// A plain fork: what the host printed to stdout and stderr before appears once, and nothing else is done for the child.
+pub fn fork() -> Result<Forked> {
+    children::reap_freed();
+    let exit_fd = role::get().map_or(-1, |role| role.exit_fd);
+    stdio::flush_before_fork();
+    let forked = fork::fork().map_err(fork_failure)?;
+    if forked == Forked::Child {
+        stdio::purge_in_child();
+        close_exit_pipe_of_parent(exit_fd);
+    }
+    Ok(forked)
+}
+
+/// Runs `body` in a child; its value & 0xff is the exit code.
+pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
+    if options.daemon && options.detached {
+        return Err(Error::invalid("options: TINE_PROCESS_DAEMON and TINE_PROCESS_DETACHED exclude each other"));
+    }
+    children::reap_freed();
+    register_exit_rule()?;
+    let name = name_for(options.name);
+    let own_exit_fd = role::get().map_or(-1, |role| role.exit_fd);
+    loop {
+        let parent = Parent::of_this_process()?;
+        let record = Record::new()?;
+        let exit_pipe = if parent.fd < 0 { Some(fd::pipe()?) } else { None };
+
+        stdio::flush_before_fork();
+        let blocked = Blocked::all();
+        let pid = match fork::fork().map_err(fork_failure)? {
+            Forked::Child => {
+                close_exit_pipe_of_parent(own_exit_fd);
+                let numbers = exit_pipe.as_ref().map(|(read, write)| (read.as_raw_fd(), write.as_raw_fd()));
+                // The child owns what the numbers mean.
+                std::mem::forget(exit_pipe);
+                let (host_pid, host_fd) = (parent.pid, parent.fd);
+                let birth = Birth { record, name, daemon: options.daemon, host_pid, host_fd, exit_pipe: numbers };
+                child::run(birth, blocked, body)
+            }
+            Forked::Parent(pid) => pid,
+        };
+        match hold(pid, exit_pipe) {
+            Ok(watch) => {
+                let child = Child::new(pid, watch, record.clone(), options.daemon, options.detached);
+                record.open_gate();
+                let process = Process::new(child, name);
+                return if options.daemon { watched(process, &record) } else { Ok(process) };
+            }
+            Err(NotHeld::Dead) => return Err(Error::new(Kind::Again, "process: the child was killed before it began")),
+            Err(NotHeld::Alive(error)) => {
+                // It cannot leave the gate before this, so its number is its own.
+                let _ = signal::send_to_child(pid, signal::KILL);
+                record.call_off();
+                let _ = wait::reap_blocking(wait::Child::Pid(pid));
+                // Refused although it once was not: a filter was installed since. Once more, without.
+                match error {
+                    Some(error) => return Err(error),
+                    None => pidfd::give_up(),
+                }
+            }
+        }
+    }
+}
+
+/// A daemon child counts as started once it watches its parent.
+fn watched(process: Process, record: &Record) -> Result<Process> {
+    if record.wait_ready(|| process.is_alive().unwrap_or(false)) {
+        return Ok(process);
+    }
+    process.join(Timeout::Forever)?;
+    Err(Error::new(Kind::Again, "process: no thread to be had for the daemon child to watch its parent"))
+}
+
+enum NotHeld {
+    /// It waits at its gate. `None`: pidfds are refused.
+    Alive(Option<Error>),
+    /// Somebody killed it there; it is reaped.
+    Dead,
+}
+
+/// How the parent will notice the end of a child that waits at its gate.
+fn hold(pid: i32, exit_pipe: Option<(OwnedFd, OwnedFd)>) -> std::result::Result<Watch, NotHeld> {
+    let watch = match exit_pipe {
+        None => match pidfd::open(pid) {
+            Ok(Some(fd)) => Watch::Pidfd(PrivateFd::new(fd)),
+            Ok(None) => return Err(NotHeld::Alive(None)),
+            Err(error) => return Err(NotHeld::Alive(Some(error))),
+        },
+        Some((read, _write)) => Watch::Pipe { read: PrivateFd::new(read), started: process::start_time(pid) },
+    };
+    let child = match &watch {
+        Watch::Pidfd(fd) => wait::Child::Pidfd(fd.as_fd()),
+        Watch::Pipe { .. } => wait::Child::Pid(pid),
+    };
+    // If it was killed and the host reaped it, what has its number now may be another process.
+    match wait::peek(child) {
+        Ok(Seen::Nothing) => return Ok(watch),
+        Ok(Seen::Ended { .. }) => drop(wait::reap(child)),
+        _ => {}
+    }
+    Err(NotHeld::Dead)
+}
+
+#[cold]
+fn fork_failure(errno: i32) -> Error {
+    sys::failure(errno, "fork")
+}
+
+/// A process that a started child makes must not hold that child's exit pipe open.
+fn close_exit_pipe_of_parent(exit_fd: i32) {
+    if exit_fd >= 0 {
+        fd::close_inherited(exit_fd);
+    }
+}
+
+/// This process, as its children see it.
+struct Parent {
+    pid: i32,
+    /// A descriptor of it that children watch, opened once and kept; -1 without pidfds.
+    fd: i32,
+}
+
+impl Parent {
+    fn of_this_process() -> Result<Parent> {
+        static OWN: PerProcess<Option<OwnedFd>> = PerProcess::new();
+        if !pidfd::supported() {
+            return Ok(Parent { pid: process::pid(), fd: -1 });
+        }
+        let fd = OWN.with(|own| match own {
+            Some(fd) => Ok(fd.as_raw_fd()),
+            None => {
+                let opened = pidfd::open(process::pid())?;
+                let fd = opened.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+                *own = opened;
+                Ok(fd)
+            }
+        })?;
+        Ok(Parent { pid: process::pid(), fd })
+    }
+}
+
+/// The counter goes on also where a name is given.
+fn name_for(given: Option<&CStr>) -> CString {
+    static STARTED: PerProcess<u64> = PerProcess::new();
+    let number = STARTED.with(|started| {
+        *started += 1;
+        *started
+    });
+    given.map_or_else(|| CString::new(format!("Process-{number}")).unwrap_or_default(), CStr::to_owned)
+}
+
+/// Once per program: a forked child inherits the handler, and it sees to the children of whatever process it runs in.
+fn register_exit_rule() -> Result<()> {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if REGISTERED.swap(true, Relaxed) {
+        return Ok(());
+    }
+    exit::at_exit(children::at_exit).inspect_err(|_| REGISTERED.store(false, Relaxed))
+}

@@ -1,0 +1,103 @@
+//! How many processors this process may use.
+
+use std::fs;
+
+use super::errno;
+
+/// The least of: processors that this thread may run on, processors that are online, and what the control groups allow per time,
+/// rounded up. At least 1.
+pub fn usable() -> u32 {
+    let allowed = allowed().unwrap_or(u32::MAX);
+    let quota = quota_v2().or_else(quota_v1).unwrap_or(u32::MAX);
+    allowed.min(online()).min(quota).max(1)
+}
+
+fn online() -> u32 {
+    // SAFETY: no arguments that could be wrong.
+    u32::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).ok().filter(|&count| count > 0).unwrap_or(u32::MAX)
+}
+
+/// The affinity mask; longer than libc's cpu_set_t where the kernel's is.
+fn allowed() -> Option<u32> {
+    let mut words = 16;
+    while words <= 1 << 14 {
+        let mut mask = vec![0u64; words];
+        // The raw call answers how many bytes it wrote.
+        // SAFETY: a writable buffer of that length; 0 is the calling thread.
+        let written = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, words * 8, mask.as_mut_ptr()) };
+        if written > 0 {
+            return Some(mask.iter().map(|word| word.count_ones()).sum());
+        }
+        if errno() != libc::EINVAL {
+            return None;
+        }
+        words *= 4;
+    }
+    None
+}
+
+/// cpu.max of this process's control group and its ancestors: "quota period" or "max period".
+fn quota_v2() -> Option<u32> {
+    let group = group_path(|line| line.strip_prefix("0::"))?;
+    smallest(&group, |group| {
+        let text = fs::read_to_string(format!("/sys/fs/cgroup{group}/cpu.max")).ok()?;
+        let (quota, period) = text.trim().split_once(' ')?;
+        processors(quota.parse().ok()?, period.parse().ok()?)
+    })
+}
+
+fn quota_v1() -> Option<u32> {
+    let group = group_path(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        fields.next()?.split(',').any(|controller| controller == "cpu").then(|| fields.next())?
+    })?;
+    smallest(&group, |group| {
+        let read = |file: &str| {
+            let in_group = fs::read_to_string(format!("/sys/fs/cgroup/cpu{group}/{file}"));
+            in_group.ok()?.trim().parse::<i64>().ok()
+        };
+        processors(read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?)
+    })
+}
+
+fn group_path(select: impl Fn(&str) -> Option<&str>) -> Option<String> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    groups.lines().find_map(select).map(|path| path.trim_end_matches('/').to_owned())
+}
+
+/// The least that a group or one above it allows.
+fn smallest(group: &str, limit: impl Fn(&str) -> Option<u32>) -> Option<u32> {
+    let mut group = group;
+    let mut least = limit(group);
+    while let Some(cut) = group.rfind('/') {
+        group = &group[..cut];
+        least = match (least, limit(group)) {
+            (Some(least), Some(limit)) => Some(least.min(limit)),
+            (least, limit) => least.or(limit),
+        };
+    }
+    least
+}
+
+fn processors(quota: i64, period: i64) -> Option<u32> {
+    let (quota, period) = (u64::try_from(quota).ok()?, u64::try_from(period).ok()?);
+    if period == 0 { None } else { u32::try_from(quota.div_ceil(period)).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_least_one_and_not_more_than_online() {
+        assert!((1..=online()).contains(&usable()));
+    }
+
+    #[test]
+    fn quotas_round_up() {
+        assert_eq!(processors(150_000, 100_000), Some(2));
+        assert_eq!(processors(-1, 100_000), None);
+        assert_eq!(processors(1, 0), None);
+        assert_eq!(smallest("/a/b", |group| if group == "/a" { Some(3) } else { None }), Some(3));
+    }
+}
