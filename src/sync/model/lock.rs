@@ -1,7 +1,6 @@
 //! The model of `sync::robust` and `sync::leader`: one robust word, step by step.
 //!
-//! Two ways to hold it: *short*, pending all the while, and *linked*, on the list while the holder does other things. The holder
-//! may clear WAITERS when it likes.
+//! Two ways to hold it: *short*, pending all the while, and *linked*, on the list while the holder does other things.
 
 use super::checker::{Kind, Model, Steps};
 use super::kernel::{Kernel, OWNER, OWNER_DIED, WAITERS};
@@ -17,7 +16,7 @@ pub enum Variant {
     /// Held across sleeps without being on the list.
     NotLinked,
     /// The holder clears WAITERS without the marker that stops those who are about to sleep.
-    QuietWithoutMarker,
+    ClearsWithoutMarker,
     /// Gives up the pending word before it wakes.
     WakeAfterPending,
 }
@@ -33,8 +32,8 @@ pub struct Lock {
     pub linked: bool,
     /// Whether waiters may give up.
     pub timeouts: bool,
-    /// Whether holders may clear WAITERS.
-    pub quiets: bool,
+    /// Whether a release that wakes nobody clears WAITERS.
+    pub clears: bool,
 }
 
 const MAX: usize = 4;
@@ -51,14 +50,18 @@ enum At {
     Link,
     Unpend,
     Inside,
-    QuietMark,
-    QuietWakeAll,
-    QuietClear,
     Pend,
     Unlink,
     ReleaseFast,
     ReleaseSlow,
     Wake,
+    ClearTake,
+    ClearMark,
+    ClearWakeAll,
+    Clear,
+    ClearReleaseFast,
+    ClearReleaseSlow,
+    ClearWake,
     Done,
 }
 
@@ -85,7 +88,11 @@ pub struct State {
 
 impl Process {
     fn is_inside(&self) -> bool {
-        !matches!(self.at, Start | Fast | Look | Claim | Mark | Sleep | Wake | Done)
+        matches!(self.at, Link | Unpend | Inside | Pend | Unlink | ReleaseFast | ReleaseSlow)
+    }
+
+    fn is_owner(&self) -> bool {
+        self.is_inside() || matches!(self.at, ClearMark | ClearWakeAll | Clear | ClearReleaseFast | ClearReleaseSlow)
     }
 }
 
@@ -130,8 +137,8 @@ impl Model for Lock {
     }
 
     fn check(&self, state: &State) -> Result<(), String> {
-        let mut inside = (0..self.processes).filter(|&process| state.processes[process].is_inside());
-        if let (Some(one), Some(other)) = (inside.next(), inside.next()) {
+        let mut owners = (0..self.processes).filter(|&process| state.processes[process].is_owner());
+        if let (Some(one), Some(other)) = (owners.next(), owners.next()) {
             return Err(format!("{one} and {other} hold the word at the same time"));
         }
         match state.processes.iter().position(|process| process.at == Inside && state.broken && !process.recovers) {
@@ -225,36 +232,7 @@ impl Lock {
             Inside => {
                 *broken = false;
                 me.recovers = false;
-                if self.quiets && word & WAITERS != 0 {
-                    let mut quiet = after.clone();
-                    quiet.processes[process].at = if variant == Variant::QuietWithoutMarker { QuietWakeAll } else { QuietMark };
-                    steps.go(process, quiet);
-                    let me = &mut after.processes[process];
-                    me.at = if self.linked { Pend } else { ReleaseFast };
-                    steps.go(process, after);
-                    return;
-                }
                 if self.linked { Pend } else { ReleaseFast }
-            }
-            QuietMark => {
-                // A sleeper-to-be may have cleared an older marker; it cannot touch the owner.
-                if word == tid | WAITERS {
-                    kernel.words[WORD] = word | OWNER_DIED;
-                    QuietWakeAll
-                } else {
-                    self.leave()
-                }
-            }
-            QuietWakeAll => {
-                kernel.wake_all(WORD);
-                QuietClear
-            }
-            QuietClear => {
-                let marked = tid | WAITERS | OWNER_DIED;
-                if word == marked || variant == Variant::QuietWithoutMarker {
-                    kernel.words[WORD] = tid;
-                }
-                self.leave()
             }
             Pend => {
                 kernel.set_pending(process, WORD);
@@ -277,13 +255,44 @@ impl Lock {
                 }
                 Wake
             }
-            Wake => {
+            Wake | ClearWake => {
                 for kernel in state.kernel.wake_one(WORD) {
+                    let nobody = kernel == state.kernel;
                     let mut after = State { kernel, ..state.clone() };
-                    after.processes[process].at = Done;
+                    let clears = self.clears && nobody && me.at == Wake;
+                    after.processes[process].at = if clears { ClearTake } else { Done };
                     steps.go(process, after);
                 }
                 return;
+            }
+            ClearTake if word == WAITERS => {
+                kernel.words[WORD] = tid | WAITERS;
+                if variant == Variant::ClearsWithoutMarker { ClearWakeAll } else { ClearMark }
+            }
+            ClearTake => Done,
+            ClearMark if word == tid | WAITERS => {
+                kernel.words[WORD] = word | OWNER_DIED;
+                ClearWakeAll
+            }
+            ClearMark => ClearReleaseFast,
+            ClearWakeAll => {
+                kernel.wake_all(WORD);
+                Clear
+            }
+            Clear => {
+                if word == tid | WAITERS | OWNER_DIED || variant == Variant::ClearsWithoutMarker {
+                    kernel.words[WORD] = tid;
+                }
+                ClearReleaseFast
+            }
+            ClearReleaseFast if word == tid => {
+                kernel.words[WORD] = 0;
+                Done
+            }
+            ClearReleaseFast => ClearReleaseSlow,
+            ClearReleaseSlow => {
+                kernel.words[WORD] = word & WAITERS;
+                if word & WAITERS != 0 { ClearWake } else { Done }
             }
             Done => {
                 kernel.clear_pending(process);
@@ -307,11 +316,6 @@ impl Lock {
             _ => Inside,
         }
     }
-
-    /// What follows the time inside.
-    fn leave(&self) -> At {
-        if self.linked { Pend } else { ReleaseFast }
-    }
 }
 
 #[cfg(test)]
@@ -320,21 +324,21 @@ mod tests {
     use super::*;
 
     fn small() -> Lock {
-        Lock { variant: Variant::Right, processes: 3, rounds: 2, kills: 1, linked: false, timeouts: false, quiets: false }
+        Lock { variant: Variant::Right, processes: 3, rounds: 2, kills: 1, linked: false, timeouts: false, clears: false }
     }
 
     #[test]
     fn a_short_word_outlives_its_owners() {
         let kills = 1 + size(1);
         expect_right(&Lock { kills, ..small() });
-        expect_right(&Lock { rounds: 1, kills: 2, timeouts: true, quiets: true, ..small() });
+        expect_right(&Lock { kills: 1 + size(1), timeouts: true, clears: true, ..small() });
     }
 
     #[test]
     fn a_linked_word_outlives_its_owners() {
         let rounds = 1 + size(1);
         expect_right(&Lock { linked: true, rounds, kills: 2, timeouts: true, ..small() });
-        expect_right(&Lock { linked: true, rounds, kills: 1, quiets: true, ..small() });
+        expect_right(&Lock { linked: true, rounds: 2, kills: 1, clears: true, timeouts: true, ..small() });
     }
 
     #[test]
@@ -342,7 +346,7 @@ mod tests {
         expect_wrong(&Lock { variant: Variant::ReleaseDropsW, ..small() });
         expect_wrong(&Lock { variant: Variant::PendingAfterCas, ..small() });
         expect_wrong(&Lock { variant: Variant::NotLinked, linked: true, ..small() });
-        expect_wrong(&Lock { variant: Variant::QuietWithoutMarker, quiets: true, kills: 0, ..small() });
+        expect_wrong(&Lock { variant: Variant::ClearsWithoutMarker, clears: true, timeouts: true, ..small() });
         expect_wrong(&Lock { variant: Variant::WakeAfterPending, ..small() });
     }
 }
