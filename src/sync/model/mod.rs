@@ -11,7 +11,9 @@
 mod checker;
 mod event;
 mod kernel;
+mod large;
 mod lock;
+mod queue;
 mod semaphore;
 
 use checker::{Model, Outcome, Report, check};
