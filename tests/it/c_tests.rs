@@ -1,21 +1,6 @@
 //! The C programs: the tests in tests/c and the examples, against the library that cargo just built.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
-
-use crate::support::{build_folder, cdylib, command, root, run, skipped};
-
-/// A folder with the library under the names that the linker and the loader ask for.
-fn library_folder(name: &str) -> PathBuf {
-    let folder = build_folder(name);
-    for link in ["libtine.so".to_owned(), format!("libtine.so.0.{}", env!("CARGO_PKG_VERSION_MINOR"))] {
-        let link = folder.join(link);
-        let _ = fs::remove_file(&link);
-        symlink(cdylib(), &link).expect("the target folder is writable");
-    }
-    folder
-}
+use crate::support::{build_folder, command, library_folder, run};
 
 #[test]
 fn the_c_tests_pass() {
@@ -28,9 +13,6 @@ fn the_c_tests_pass() {
 
 #[test]
 fn the_examples_print_what_they_must() {
-    if !root().join("c_examples/Makefile").exists() {
-        return skipped("c_examples", "no Makefile");
-    }
     let library = library_folder("c_examples/lib");
     run(command("make")
         .args(["--no-print-directory", "-C", "c_examples", "check"])

@@ -1,24 +1,30 @@
-//! The README's C programs compile against the header as it is.
+//! The README's C programs build and print what it says they print.
 
 use std::fs;
 
-use crate::support::{build_folder, command, read, run};
-
-/// The text of each block that opens with this fence.
-fn blocks(text: &str, fence: &str) -> Vec<String> {
-    let fence = format!("\n{fence}\n");
-    text.split(&fence).skip(1).map(|rest| rest.split_once("\n```").expect("the block is closed").0.to_owned() + "\n").collect()
-}
+use crate::support::{build_folder, command, library_folder, read, run};
 
 #[test]
-fn the_programs_of_the_readme_compile() {
-    let programs = blocks(&read("README.md"), "```c");
+fn the_programs_of_the_readme_print_what_it_says() {
+    let readme = read("README.md");
+    let programs: Vec<&str> = readme.split("\n```c\n").skip(1).collect();
     assert!(!programs.is_empty(), "README.md has no ```c block");
-    for (number, program) in programs.iter().enumerate() {
-        let source = build_folder("readme").join(format!("readme_{number}.c"));
-        fs::write(&source, program).expect("the target folder is writable");
+    let library = library_folder("readme/lib");
+    for (number, rest) in programs.into_iter().enumerate() {
+        let (source, after) = rest.split_once("\n```\n").expect("the block is closed");
+        let printed = after.trim_start().strip_prefix("It prints `").and_then(|text| text.split_once('`'));
+        let (printed, _) = printed.expect("\"It prints `…`\" stands below the block");
+        let file = build_folder("readme").join(format!("readme_{number}.c"));
+        let program = file.with_extension("");
+        fs::write(&file, format!("{source}\n")).expect("the target folder is writable");
         run(command("cc")
-            .args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror", "-Iinclude", "-fsyntax-only"])
-            .arg(source));
+            .args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror", "-Iinclude", "-o"])
+            .arg(&program)
+            .arg(&file)
+            .arg(format!("-L{}", library.display()))
+            .arg(format!("-Wl,-rpath,{}", library.display()))
+            .arg("-ltine"));
+        // A program that hangs is a failure too.
+        assert_eq!(run(command("timeout").arg("120").arg(&program)).trim_end(), printed);
     }
 }

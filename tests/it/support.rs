@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -27,6 +28,17 @@ pub fn build_folder(name: &str) -> PathBuf {
 pub fn cdylib() -> PathBuf {
     let test = env::current_exe().expect("a test knows its own path");
     test.with_file_name("libtine.so")
+}
+
+/// A folder with the library under the names that the linker and the loader ask for.
+pub fn library_folder(name: &str) -> PathBuf {
+    let folder = build_folder(name);
+    for link in ["libtine.so".to_owned(), format!("libtine.so.0.{}", env!("CARGO_PKG_VERSION_MINOR"))] {
+        let link = folder.join(link);
+        let _ = fs::remove_file(&link);
+        symlink(cdylib(), &link).expect("the target folder is writable");
+    }
+    folder
 }
 
 /// A command in the library's folder, as somebody would type it in a fresh shell: what cargo and make tell their children is left out.

@@ -100,8 +100,11 @@ fn layers_import_downward_only() {
                 None => complaints.push(format!("{path}: crate::{import} is not in the table of layers")),
             }
         }
-        if code.contains("super::super") {
-            complaints.push(format!("{path}: super::super hides which layer is meant; write crate::"));
+        for (at, _) in code.match_indices("super::super::") {
+            let name = identifier(code[at..].trim_start_matches("super::"));
+            if rank(name).is_some() && name != layer(&path) {
+                complaints.push(format!("{path}: reaches {name} by super::; write crate::{name}"));
+            }
         }
     }
     check(complaints);
