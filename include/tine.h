@@ -94,6 +94,152 @@
 #define TINE_LOG_DEBUG 4
 
 /**
+ * The child ends when its host does, whatever ends that: by a signal at the end of the host's main, and by itself when the host is
+ * killed.
+ */
+#define TINE_PROCESS_DAEMON 1
+
+/**
+ * The child is neither joined nor ended at the end of the host's main.
+ */
+#define TINE_PROCESS_DETACHED 2
+
+/**
+ * The command gets this program's stream.
+ */
+#define TINE_STDIO_INHERIT 0
+
+/**
+ * A pipe to the caller.
+ */
+#define TINE_STDIO_PIPE 1
+
+/**
+ * /dev/null.
+ */
+#define TINE_STDIO_NULL 2
+
+/**
+ * The descriptor in `stdin_fd`, `stdout_fd`, `stderr_fd`.
+ */
+#define TINE_STDIO_FD 3
+
+/**
+ * The file in `stdin_path`, `stdout_path`, `stderr_path`; created or truncated for output.
+ */
+#define TINE_STDIO_PATH 4
+
+/**
+ * As TINE_STDIO_PATH, written to at its end.
+ */
+#define TINE_STDIO_APPEND 5
+
+/**
+ * stderr only: wherever stdout goes.
+ */
+#define TINE_STDIO_STDOUT 6
+
+/**
+ * The command leads a new process group.
+ */
+#define TINE_SPAWN_NEW_GROUP 1
+
+/**
+ * The command leads a new session.
+ */
+#define TINE_SPAWN_NEW_SESSION 2
+
+/**
+ * The command is killed when this process ends.
+ */
+#define TINE_SPAWN_KILL_ON_PARENT_DEATH 4
+
+/**
+ * The command's descendants end with it.
+ */
+#define TINE_SPAWN_KILL_TREE 8
+
+/**
+ * The command inherits every descriptor that is not close-on-exec.
+ */
+#define TINE_SPAWN_INHERIT_ALL_FDS 16
+
+/**
+ * The command keeps the caller's signal mask and ignored signals.
+ */
+#define TINE_SPAWN_KEEP_SIGNALS 32
+
+/**
+ * `umask` counts.
+ */
+#define TINE_SPAWN_SET_UMASK 64
+
+/**
+ * `uid` counts.
+ */
+#define TINE_SPAWN_SET_UID 128
+
+/**
+ * `gid` and `groups` count.
+ */
+#define TINE_SPAWN_SET_GID 256
+
+/**
+ * `code` and `signal` of an exit info are known.
+ */
+#define TINE_EXIT_HAS_STATUS 1
+
+/**
+ * `user_us` and `system_us` are known.
+ */
+#define TINE_EXIT_HAS_TIMES 2
+
+/**
+ * `peak_rss_bytes` is known.
+ */
+#define TINE_EXIT_HAS_PEAK_RSS 4
+
+/**
+ * There is an end of stderr: see tine_result_stderr_tail().
+ */
+#define TINE_EXIT_HAS_STDERR_TAIL 8
+
+/**
+ * It exited with a code.
+ */
+#define TINE_REASON_EXIT 1
+
+/**
+ * A signal ended it.
+ */
+#define TINE_REASON_SIGNAL 2
+
+/**
+ * The library ended it: its time ran out.
+ */
+#define TINE_REASON_TIMEOUT 3
+
+/**
+ * The library ended it: its task was canceled.
+ */
+#define TINE_REASON_CANCELED 4
+
+/**
+ * The library ended it: it used more memory than it may.
+ */
+#define TINE_REASON_MEMORY 5
+
+/**
+ * The library ended it: it had stopped itself.
+ */
+#define TINE_REASON_STOPPED 6
+
+/**
+ * The library ended it: tine_process_stop() or tine_pool_terminate().
+ */
+#define TINE_REASON_TERMINATED 7
+
+/**
  * tine_queue_fd() gives a descriptor to poll for messages. Not in this version.
  */
 #define TINE_QUEUE_POLLABLE 1
@@ -159,6 +305,14 @@ typedef struct tine_file_lock_t tine_file_lock_t;
 typedef struct tine_lock_t tine_lock_t;
 
 /**
+ * A child process.
+ *
+ * Fork: in a forked child of the process that has the handle every call answers TINE_EFORKED, and tine_process_free() touches
+ * nothing of the parent's.
+ */
+typedef struct tine_process_t tine_process_t;
+
+/**
  * A queue of byte messages: between processes and between threads, any number on both sides, in order.
  *
  * When tine_queue_put() returned, the whole message is in shared memory: no thread, no feeder, nothing to flush. A process may be
@@ -191,6 +345,162 @@ typedef int32_t (*tine_interrupt_fn)(void *user_data);
  * What a call came to: 0 done, negative failed, positive done with a note. New values may appear: have a default branch.
  */
 typedef int32_t tine_status_t;
+
+/**
+ * Runs in a child process; the lowest 8 bits of the value are its exit code.
+ */
+typedef int32_t (*tine_process_fn)(void *user_data);
+
+/**
+ * How to start a child. Start from TINE_PROCESS_OPTIONS_INIT.
+ */
+typedef struct tine_process_options_t {
+    size_t size;
+    /**
+     * NULL = "Process-N".
+     */
+    const char *name;
+    /**
+     * TINE_PROCESS_DAEMON or TINE_PROCESS_DETACHED.
+     */
+    uint32_t flags;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+} tine_process_options_t;
+
+/**
+ * A descriptor that a command gets.
+ */
+typedef struct tine_fd_map_t {
+    /**
+     * The caller's number.
+     */
+    int32_t fd;
+    /**
+     * The command's number.
+     */
+    int32_t as;
+} tine_fd_map_t;
+
+/**
+ * A resource limit of a command: see setrlimit(2).
+ */
+typedef struct tine_rlimit_t {
+    int32_t resource;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    uint64_t soft;
+    uint64_t hard;
+} tine_rlimit_t;
+
+/**
+ * How to start a command. Start from TINE_SPAWN_OPTIONS_INIT.
+ */
+typedef struct tine_spawn_options_t {
+    size_t size;
+    /**
+     * NULL = argv[0].
+     */
+    const char *executable;
+    /**
+     * NULL = the caller's.
+     */
+    const char *cwd;
+    /**
+     * NULL-terminated "NAME=value"; NULL = the caller's.
+     */
+    const char *const *env;
+    /**
+     * Added to or replacing in `env`.
+     */
+    const char *const *env_extra;
+    const char *stdin_path;
+    const char *stdout_path;
+    const char *stderr_path;
+    /**
+     * Descriptors that the command gets besides the three.
+     */
+    const struct tine_fd_map_t *fds;
+    size_t fd_count;
+    const struct tine_rlimit_t *rlimits;
+    size_t rlimit_count;
+    /**
+     * Supplementary groups, with TINE_SPAWN_SET_GID.
+     */
+    const uint32_t *groups;
+    size_t group_count;
+    /**
+     * Bit mask of processors; NULL = the caller's.
+     */
+    const uint64_t *affinity;
+    size_t affinity_words;
+    /**
+     * Kept by tine_process_communicate() of each stream; 0 = all; the rest is drained and dropped.
+     */
+    size_t max_output_bytes;
+    int32_t stdin_mode;
+    int32_t stdout_mode;
+    int32_t stderr_mode;
+    /**
+     * Stay the caller's.
+     */
+    int32_t stdin_fd;
+    int32_t stdout_fd;
+    int32_t stderr_fd;
+    /**
+     * TINE_SPAWN_*.
+     */
+    uint32_t flags;
+    int32_t nice;
+    /**
+     * 0 = the caller's; above 0: the command joins this group.
+     */
+    int32_t process_group;
+    uint32_t umask;
+    uint32_t uid;
+    uint32_t gid;
+} tine_spawn_options_t;
+
+/**
+ * How a process ended. Start from TINE_EXIT_INFO_INIT.
+ */
+typedef struct tine_exit_info_t {
+    size_t size;
+    /**
+     * TINE_EXIT_HAS_*: what is known.
+     */
+    uint32_t valid;
+    /**
+     * TINE_REASON_*; 0 = unknown. An end that the library ordered names its cause.
+     */
+    uint32_t reason;
+    /**
+     * The exit code if it exited, else -1.
+     */
+    int32_t code;
+    /**
+     * The signal that ended it, else 0.
+     */
+    int32_t signal;
+    /**
+     * 1 if the signal left a core file.
+     */
+    uint32_t core_dumped;
+    uint32_t reserved;
+    /**
+     * Processor time in microseconds, that of the children it waited for included.
+     */
+    uint64_t user_us;
+    uint64_t system_us;
+    /**
+     * The most memory it had. Unknown for function children: theirs begins at their parent's.
+     */
+    uint64_t peak_rss_bytes;
+} tine_exit_info_t;
 
 /**
  * How to make a queue.
@@ -587,6 +897,357 @@ void tine_set_log(tine_log_fn log, void *user_data);
  * @since 0.1.0
  */
 void tine_set_interrupt_check(tine_interrupt_fn check, void *user_data);
+
+/**
+ * How many processors this process may use: the least of those that the calling thread may run on, those that are online, and the
+ * quota of its control groups rounded up.
+ *
+ * @return At least 1.
+ * @since 0.1.0
+ */
+uint32_t tine_cpu_count(void);
+
+/**
+ * The process that this one works for.
+ *
+ * @return In a pool's worker the process that made the pool (its parent is another), in a child of tine_process_start() the process
+ *         that started it, elsewhere the parent.
+ * @since 0.1.0
+ */
+int32_t tine_host_pid(void);
+
+/**
+ * A descriptor that becomes readable once the process of tine_host_pid() is gone, for poll(2).
+ *
+ * @return The descriptor, which belongs to the library; -1 in processes that the library did not start, and where the kernel has no
+ *         pidfds.
+ * @since 0.1.0
+ */
+int tine_host_fd(void);
+
+/**
+ * Forks this process from the calling thread, as fork(2) does.
+ *
+ * What was printed to stdout and stderr before appears once: both are flushed before (unless another thread is inside of them) and
+ * their buffers are emptied in the child. No other stream is touched. The child leaves as any process does; exit handlers of the
+ * parent run in it if it calls exit(3).
+ *
+ * Threads: the child has only the calling one. Locks that others held at that moment stay held in the child.
+ *
+ * @return In the parent the child's pid, which the caller waits for; in the child 0; below 0 a status: TINE_EAGAIN (no more
+ *         processes allowed), TINE_ENOMEM.
+ * @since 0.1.0
+ */
+int32_t tine_fork(void);
+
+/**
+ * Runs a function in a child process: a copy of this one, forked from the calling thread.
+ *
+ * The child leaves by _exit(2) with the function's value & 0xff (1 after a C++ exception), also when it calls exit(3): no exit
+ * handler and no static destructor of this process runs in it. stdout and stderr are flushed at its end, other streams are not.
+ * At the end of this process's main, children that are still running are joined, daemon children terminated, detached ones left
+ * alone, whether their handles were freed or not.
+ *
+ * Threads: the child has only the calling one. Locks that others held at that moment stay held in the child: start children before
+ * threads where you can.
+ *
+ * @param fn           What to run.
+ * @param user_data    Passed to it; what it points to is there in the child as it was at this moment.
+ * @param options      Name and flags; NULL = defaults.
+ * @param out_process  The new handle; tine_process_free() it.
+ * @return TINE_OK; TINE_EINVAL; TINE_E2BIG; TINE_EAGAIN if no more processes are allowed; TINE_ENOMEM; TINE_EMFILE; TINE_ENOSPC.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_start(tine_process_fn fn,
+                                 void *user_data,
+                                 const struct tine_process_options_t *options,
+                                 struct tine_process_t **out_process);
+
+/**
+ * Starts a command. Not in this version.
+ *
+ * @param argv         The command and its arguments, NULL-terminated.
+ * @param options      How; NULL = defaults.
+ * @param out_process  The new handle.
+ * @return TINE_ENOTSUP in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_spawn(const char *const *argv,
+                                 const struct tine_spawn_options_t *options,
+                                 struct tine_process_t **out_process);
+
+/**
+ * Waits until a process has ended. Any number of times, from any number of threads.
+ *
+ * @param process     The process.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @return TINE_OK once it has ended, however it did; TINE_ETIMEDOUT; TINE_EINTR; TINE_EFORKED; TINE_EINVAL.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_join(struct tine_process_t *process, int64_t timeout_ms);
+
+/**
+ * Whether a process has not ended yet. One that is stopped (SIGSTOP) is alive.
+ *
+ * @param process  The process.
+ * @return true while it lives; false for NULL and in a forked child.
+ * @since 0.1.0
+ */
+bool tine_process_is_alive(const struct tine_process_t *process);
+
+/**
+ * The exit code of a process that has ended.
+ *
+ * @param process   The process.
+ * @param out_code  0 or above the exit code, below 0 minus the signal that ended it.
+ * @return TINE_OK; TINE_EBUSY while it runs; TINE_ESTATUSLOST if this program took the status (it ignores SIGCHLD, or waits for any
+ *         child) and the process did not leave by itself; TINE_EFORKED; TINE_EINVAL.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_exit_code(const struct tine_process_t *process,
+                                     int32_t *out_code);
+
+/**
+ * How a process ended, and what it used.
+ *
+ * @param process   The process.
+ * @param out_info  Start from TINE_EXIT_INFO_INIT; filled as far as its `size` reaches. `valid` says what is known.
+ * @return TINE_OK; TINE_EBUSY while it runs; TINE_EFORKED; TINE_EINVAL.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_exit_info(const struct tine_process_t *process, struct tine_exit_info_t *out_info);
+
+/**
+ * The number of a process. It is the kernel's to give away again once the process was reaped: signal through the handle.
+ *
+ * @param process  The process.
+ * @return Its pid; -1 for NULL.
+ * @since 0.1.0
+ */
+int32_t tine_process_pid(const struct tine_process_t *process);
+
+/**
+ * The name of a process.
+ *
+ * @param process  The process.
+ * @return What the options said, else "Process-N"; valid as long as the handle; empty for NULL.
+ * @since 0.1.0
+ */
+const char *tine_process_name(const struct tine_process_t *process);
+
+/**
+ * Whether a process was started with TINE_PROCESS_DAEMON.
+ *
+ * @param process  The process.
+ * @return true if so; false for NULL.
+ * @since 0.1.0
+ */
+bool tine_process_is_daemon(const struct tine_process_t *process);
+
+/**
+ * A descriptor that becomes readable once a process has ended, for poll(2). Where the kernel has no pidfds it may become readable
+ * early (the process closed its descriptors) or late (a process that it forked still has them).
+ *
+ * @param process  The process.
+ * @return The descriptor, which belongs to the handle; -1 for NULL and in a forked child.
+ * @since 0.1.0
+ */
+int tine_process_fd(const struct tine_process_t *process);
+
+/**
+ * Sends SIGTERM to a process.
+ *
+ * @param process  The process.
+ * @return TINE_OK, also if it has ended; TINE_EPERM; TINE_EFORKED; TINE_EINVAL.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_terminate(struct tine_process_t *process);
+
+/**
+ * Sends SIGKILL to a process.
+ *
+ * @param process  The process.
+ * @return TINE_OK, also if it has ended; TINE_EPERM; TINE_EFORKED; TINE_EINVAL.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_kill(struct tine_process_t *process);
+
+/**
+ * Sends a signal to a process, never to another one that got its number later.
+ *
+ * @param process  The process.
+ * @param signal   The signal's number.
+ * @return TINE_OK, also if it has ended; TINE_EPERM; TINE_EFORKED; TINE_EINVAL.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_signal(struct tine_process_t *process, int32_t signal);
+
+/**
+ * Ends a process: SIGTERM, a grace, SIGKILL; afterwards it has ended and is reaped.
+ *
+ * @param process   The process.
+ * @param grace_ms  How long it may take to end by itself; 0 kills at once, TINE_FOREVER never.
+ * @return TINE_OK, also if it had ended; TINE_ETIMEDOUT if it was killed and cannot die (uninterruptible sleep); TINE_EPERM;
+ *         TINE_EINTR; TINE_EFORKED; TINE_EINVAL.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_stop(struct tine_process_t *process, int64_t grace_ms);
+
+/**
+ * Waits until one of several processes has ended.
+ *
+ * @param processes   The handles; none may be NULL.
+ * @param count       How many; at least 1.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @param out_index   The first in the array that has ended, also if it had before.
+ * @return TINE_OK; TINE_ETIMEDOUT; TINE_EINTR; TINE_EFORKED; TINE_EINVAL.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_wait_any(struct tine_process_t *const *processes, size_t count, int64_t timeout_ms, size_t *out_index);
+
+/**
+ * The name that this process was started under.
+ *
+ * @return In a child of tine_process_start() its name, in a pool's worker the worker's, elsewhere "MainProcess"; never NULL, valid
+ *         as long as the process.
+ * @since 0.1.0
+ */
+const char *tine_current_process_name(void);
+
+/**
+ * Frees a handle. A process that still runs goes on; it is reaped by a later call of the library, or at exit.
+ *
+ * @param process  The handle; NULL is fine.
+ * @since 0.1.0
+ */
+void tine_process_free(struct tine_process_t *process);
+
+/**
+ * Gives a command its input and takes its output until it ends. Not in this version.
+ *
+ * @param process         The process.
+ * @param input           Written to its stdin.
+ * @param input_len       Length in bytes.
+ * @param timeout_ms      Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @param out_stdout      What it wrote to stdout; tine_free() it.
+ * @param out_stdout_len  Its length in bytes.
+ * @param out_stderr      What it wrote to stderr; tine_free() it.
+ * @param out_stderr_len  Its length in bytes.
+ * @return TINE_ENOTSUP in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_communicate(struct tine_process_t *process,
+                                       const void *input,
+                                       size_t input_len,
+                                       int64_t timeout_ms,
+                                       void **out_stdout,
+                                       size_t *out_stdout_len,
+                                       void **out_stderr,
+                                       size_t *out_stderr_len);
+
+/**
+ * The caller's end of a command's stdin.
+ *
+ * @param process  The process.
+ * @return The descriptor, which belongs to the handle; -1 where there is no pipe: always in this version.
+ * @since 0.1.0
+ */
+int tine_process_stdin_fd(const struct tine_process_t *process);
+
+/**
+ * The caller's end of a command's stdout.
+ *
+ * @param process  The process.
+ * @return The descriptor, which belongs to the handle; -1 where there is no pipe: always in this version.
+ * @since 0.1.0
+ */
+int tine_process_stdout_fd(const struct tine_process_t *process);
+
+/**
+ * The caller's end of a command's stderr.
+ *
+ * @param process  The process.
+ * @return The descriptor, which belongs to the handle; -1 where there is no pipe: always in this version.
+ * @since 0.1.0
+ */
+int tine_process_stderr_fd(const struct tine_process_t *process);
+
+/**
+ * Takes the caller's end of a command's stdin out of the handle. Not in this version.
+ *
+ * @param process  The process.
+ * @param out_fd   The descriptor, the caller's from now on.
+ * @return TINE_ENOTSUP in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_take_stdin(struct tine_process_t *process, int *out_fd);
+
+/**
+ * Takes the caller's end of a command's stdout out of the handle. Not in this version.
+ *
+ * @param process  The process.
+ * @param out_fd   The descriptor, the caller's from now on.
+ * @return TINE_ENOTSUP in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_take_stdout(struct tine_process_t *process, int *out_fd);
+
+/**
+ * Takes the caller's end of a command's stderr out of the handle. Not in this version.
+ *
+ * @param process  The process.
+ * @param out_fd   The descriptor, the caller's from now on.
+ * @return TINE_ENOTSUP in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_take_stderr(struct tine_process_t *process, int *out_fd);
+
+/**
+ * Closes the caller's end of a command's stdin: the command sees its end. Not in this version.
+ *
+ * @param process  The process.
+ * @return TINE_ENOTSUP in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_close_stdin(struct tine_process_t *process);
+
+/**
+ * Runs a command and waits for its end. Not in this version.
+ *
+ * @param argv        The command and its arguments, NULL-terminated.
+ * @param options     How; NULL = defaults.
+ * @param timeout_ms  Longest wait in milliseconds; then the command is killed and reaped.
+ * @param out_code    As of tine_process_exit_code().
+ * @return TINE_ENOTSUP in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_call(const char *const *argv,
+                                const struct tine_spawn_options_t *options,
+                                int64_t timeout_ms,
+                                int32_t *out_code);
+
+/**
+ * Runs a command, waits for its end and takes its output. Not in this version.
+ *
+ * @param argv        The command and its arguments, NULL-terminated.
+ * @param options     How; NULL = defaults.
+ * @param input       Written to its stdin.
+ * @param input_len   Length in bytes.
+ * @param timeout_ms  Longest wait in milliseconds; then the command is killed and reaped.
+ * @param out_data    What it wrote to stdout; tine_free() it.
+ * @param out_len     Its length in bytes.
+ * @param out_code    As of tine_process_exit_code().
+ * @return TINE_ENOTSUP in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_process_check_output(const char *const *argv,
+                                        const struct tine_spawn_options_t *options,
+                                        const void *input,
+                                        size_t input_len,
+                                        int64_t timeout_ms,
+                                        void **out_data,
+                                        size_t *out_len,
+                                        int32_t *out_code);
 
 /**
  * Makes a queue.
