@@ -240,6 +240,11 @@
 #define TINE_REASON_TERMINATED 7
 
 /**
+ * `a` only receives and `b` only sends.
+ */
+#define TINE_PIPE_SIMPLEX 1
+
+/**
  * tine_queue_fd() gives a descriptor to poll for messages. Not in this version.
  */
 #define TINE_QUEUE_POLLABLE 1
@@ -283,6 +288,14 @@ typedef struct tine_barrier_t tine_barrier_t;
  * A condition variable: between processes and between threads.
  */
 typedef struct tine_condition_t tine_condition_t;
+
+/**
+ * One end of a pipe: sends and receives messages, whole or not at all.
+ *
+ * Fork: works in a forked child, which has its own copy of the end. Each process closes the copies that it does not use, or the
+ * other end never sees the end of the file.
+ */
+typedef struct tine_connection_t tine_connection_t;
 
 /**
  * A flag to wait for: between processes and between threads.
@@ -964,12 +977,12 @@ tine_status_t tine_process_start(tine_process_fn fn,
                                  struct tine_process_t **out_process);
 
 /**
- * Starts a command. Not in this version.
+ * Starts a command.
  *
  * @param argv         The command and its arguments, NULL-terminated.
  * @param options      How; NULL = defaults.
  * @param out_process  The new handle.
- * @return TINE_ENOTSUP in this version.
+ * @return Always TINE_ENOTSUP: not in this version.
  * @since 0.1.0
  */
 tine_status_t tine_process_spawn(const char *const *argv,
@@ -1123,7 +1136,7 @@ const char *tine_current_process_name(void);
 void tine_process_free(struct tine_process_t *process);
 
 /**
- * Gives a command its input and takes its output until it ends. Not in this version.
+ * Gives a command its input and takes its output until it ends.
  *
  * @param process         The process.
  * @param input           Written to its stdin.
@@ -1133,7 +1146,7 @@ void tine_process_free(struct tine_process_t *process);
  * @param out_stdout_len  Its length in bytes.
  * @param out_stderr      What it wrote to stderr; tine_free() it.
  * @param out_stderr_len  Its length in bytes.
- * @return TINE_ENOTSUP in this version.
+ * @return Always TINE_ENOTSUP: not in this version.
  * @since 0.1.0
  */
 tine_status_t tine_process_communicate(struct tine_process_t *process,
@@ -1173,52 +1186,52 @@ int tine_process_stdout_fd(const struct tine_process_t *process);
 int tine_process_stderr_fd(const struct tine_process_t *process);
 
 /**
- * Takes the caller's end of a command's stdin out of the handle. Not in this version.
+ * Takes the caller's end of a command's stdin out of the handle.
  *
  * @param process  The process.
  * @param out_fd   The descriptor, the caller's from now on.
- * @return TINE_ENOTSUP in this version.
+ * @return Always TINE_ENOTSUP: not in this version.
  * @since 0.1.0
  */
 tine_status_t tine_process_take_stdin(struct tine_process_t *process, int *out_fd);
 
 /**
- * Takes the caller's end of a command's stdout out of the handle. Not in this version.
+ * Takes the caller's end of a command's stdout out of the handle.
  *
  * @param process  The process.
  * @param out_fd   The descriptor, the caller's from now on.
- * @return TINE_ENOTSUP in this version.
+ * @return Always TINE_ENOTSUP: not in this version.
  * @since 0.1.0
  */
 tine_status_t tine_process_take_stdout(struct tine_process_t *process, int *out_fd);
 
 /**
- * Takes the caller's end of a command's stderr out of the handle. Not in this version.
+ * Takes the caller's end of a command's stderr out of the handle.
  *
  * @param process  The process.
  * @param out_fd   The descriptor, the caller's from now on.
- * @return TINE_ENOTSUP in this version.
+ * @return Always TINE_ENOTSUP: not in this version.
  * @since 0.1.0
  */
 tine_status_t tine_process_take_stderr(struct tine_process_t *process, int *out_fd);
 
 /**
- * Closes the caller's end of a command's stdin: the command sees its end. Not in this version.
+ * Closes the caller's end of a command's stdin: the command sees its end.
  *
  * @param process  The process.
- * @return TINE_ENOTSUP in this version.
+ * @return Always TINE_ENOTSUP: not in this version.
  * @since 0.1.0
  */
 tine_status_t tine_process_close_stdin(struct tine_process_t *process);
 
 /**
- * Runs a command and waits for its end. Not in this version.
+ * Runs a command and waits for its end.
  *
  * @param argv        The command and its arguments, NULL-terminated.
  * @param options     How; NULL = defaults.
  * @param timeout_ms  Longest wait in milliseconds; then the command is killed and reaped.
  * @param out_code    As of tine_process_exit_code().
- * @return TINE_ENOTSUP in this version.
+ * @return Always TINE_ENOTSUP: not in this version.
  * @since 0.1.0
  */
 tine_status_t tine_process_call(const char *const *argv,
@@ -1227,7 +1240,7 @@ tine_status_t tine_process_call(const char *const *argv,
                                 int32_t *out_code);
 
 /**
- * Runs a command, waits for its end and takes its output. Not in this version.
+ * Runs a command, waits for its end and takes its output.
  *
  * @param argv        The command and its arguments, NULL-terminated.
  * @param options     How; NULL = defaults.
@@ -1237,7 +1250,7 @@ tine_status_t tine_process_call(const char *const *argv,
  * @param out_data    What it wrote to stdout; tine_free() it.
  * @param out_len     Its length in bytes.
  * @param out_code    As of tine_process_exit_code().
- * @return TINE_ENOTSUP in this version.
+ * @return Always TINE_ENOTSUP: not in this version.
  * @since 0.1.0
  */
 tine_status_t tine_process_check_output(const char *const *argv,
@@ -1248,6 +1261,145 @@ tine_status_t tine_process_check_output(const char *const *argv,
                                         void **out_data,
                                         size_t *out_len,
                                         int32_t *out_code);
+
+/**
+ * Makes a pipe: two connected ends.
+ *
+ * @param flags  0 = both ends send and receive; TINE_PIPE_SIMPLEX.
+ * @param out_a  One end; tine_connection_free() it.
+ * @param out_b  The other; tine_connection_free() it.
+ * @return TINE_OK; TINE_EINVAL; TINE_EMFILE; TINE_ENOMEM; TINE_ENOSPC.
+ * @since 0.1.0
+ */
+tine_status_t tine_pipe_new(uint32_t flags, struct tine_connection_t **out_a, struct tine_connection_t **out_b);
+
+/**
+ * Makes a connection of a descriptor that another process handed on: the tine_connection_fd() of one of its ends, inherited or sent.
+ *
+ * @param fd              The descriptor. On success it belongs to the connection, and is close-on-exec; on failure it stays the
+ *                        caller's.
+ * @param flags           0; TINE_PIPE_SIMPLEX for the receiving end of a simplex pipe.
+ * @param out_connection  The new connection; tine_connection_free() it.
+ * @return TINE_OK; TINE_EINVAL, also if the descriptor is no end of a pipe; TINE_EMFILE; TINE_ENOMEM; TINE_ENOSPC.
+ * @since 0.1.0
+ */
+tine_status_t tine_connection_from_fd(int fd,
+                                      uint32_t flags,
+                                      struct tine_connection_t **out_connection);
+
+/**
+ * Sends one message. After a failure nothing of it arrives.
+ *
+ * Threads: several threads and processes may send on one end.
+ *
+ * @param connection  The end to send on.
+ * @param data        First byte of the message. May be NULL if `len` is 0: empty messages are messages.
+ * @param len         Length in bytes, at most 2 GiB.
+ * @param timeout_ms  Longest wait for room in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @return TINE_OK; TINE_ETIMEDOUT if there was no room in time; TINE_EEOF if the other end is gone; TINE_ECLOSED if this one was
+ *         closed; TINE_EPERM if it only receives; TINE_EMSGSIZE above 2 GiB; TINE_ENOSPC, TINE_ENOMEM, TINE_EMFILE, TINE_EAGAIN for
+ *         what a large message needs; TINE_EINTR; TINE_EINVAL.
+ * @since 0.1.0
+ */
+tine_status_t tine_connection_send(struct tine_connection_t *connection,
+                                   const void *data,
+                                   size_t len,
+                                   int64_t timeout_ms);
+
+/**
+ * Receives one message.
+ *
+ * @param connection  The end to receive on.
+ * @param buffer      Where to; may be NULL if `capacity` is 0.
+ * @param capacity    Its size in bytes.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @param out_len     The length of the message; also after TINE_ETOOSMALL, which leaves the message where it is. May be NULL.
+ * @return TINE_OK; TINE_ETIMEDOUT; TINE_EEOF once every copy of the other end is closed and everything was taken; TINE_ETOOSMALL;
+ *         TINE_EMSGSIZE if the next message is a descriptor (nothing is taken); TINE_ECLOSED if this end was closed; TINE_EPERM if
+ *         it only sends; TINE_EMFILE; TINE_ECORRUPT; TINE_EINTR; TINE_EINVAL.
+ * @since 0.1.0
+ */
+tine_status_t tine_connection_recv(struct tine_connection_t *connection,
+                                   void *buffer,
+                                   size_t capacity,
+                                   int64_t timeout_ms,
+                                   size_t *out_len);
+
+/**
+ * Receives one message into memory of its own.
+ *
+ * @param connection  The end to receive on.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @param out_data    The message; tine_free() it. Never NULL, also if the message is empty.
+ * @param out_len     Its length in bytes. May be NULL.
+ * @return As tine_connection_recv(), never TINE_ETOOSMALL; TINE_ENOMEM leaves the message where it is.
+ * @since 0.1.0
+ */
+tine_status_t tine_connection_recv_alloc(struct tine_connection_t *connection,
+                                         int64_t timeout_ms,
+                                         void **out_data,
+                                         size_t *out_len);
+
+/**
+ * Waits until there is something to receive, or the end. Takes nothing.
+ *
+ * @param connection  The end to receive on.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @return TINE_OK if tine_connection_recv() has something to tell: a message or TINE_EEOF; TINE_ETIMEDOUT; TINE_ECLOSED; TINE_EPERM
+ *         if this end only sends; TINE_EINTR; TINE_EINVAL.
+ * @since 0.1.0
+ */
+tine_status_t tine_connection_poll(struct tine_connection_t *connection,
+                                   int64_t timeout_ms);
+
+/**
+ * Sends a copy of a descriptor, which takes its turn among the messages.
+ *
+ * @param connection  The end to send on.
+ * @param fd          The descriptor; stays the caller's.
+ * @param timeout_ms  Longest wait for room in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @return As tine_connection_send(); TINE_EINVAL if `fd` is not open.
+ * @since 0.1.0
+ */
+tine_status_t tine_connection_send_fd(struct tine_connection_t *connection, int fd, int64_t timeout_ms);
+
+/**
+ * Receives a descriptor.
+ *
+ * @param connection  The end to receive on.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @param out_fd      The descriptor, close-on-exec; the caller closes it.
+ * @return As tine_connection_recv(); TINE_EMSGSIZE if the next message is bytes (nothing is taken).
+ * @since 0.1.0
+ */
+tine_status_t tine_connection_recv_fd(struct tine_connection_t *connection, int64_t timeout_ms, int *out_fd);
+
+/**
+ * A descriptor that is readable when there is something to receive, or the end: for poll(2), and to hand the end on to a process
+ * that makes a connection of it.
+ *
+ * @param connection  The connection.
+ * @return The descriptor, which belongs to the connection; -1 for NULL and once it is closed.
+ * @since 0.1.0
+ */
+int tine_connection_fd(const struct tine_connection_t *connection);
+
+/**
+ * Closes this process's copy of an end. Calls that are asleep on it answer TINE_ECLOSED, and so does every later one.
+ *
+ * @param connection  The connection; tine_connection_free() it all the same.
+ * @return TINE_OK, also if it was closed before; TINE_EINVAL.
+ * @since 0.1.0
+ */
+tine_status_t tine_connection_close(struct tine_connection_t *connection);
+
+/**
+ * Closes this process's copy of an end, if it is not closed yet, and frees the handle.
+ *
+ * @param connection  The connection; NULL is fine.
+ * @since 0.1.0
+ */
+void tine_connection_free(struct tine_connection_t *connection);
 
 /**
  * Makes a queue.

@@ -5,10 +5,9 @@ use std::ffi::{c_char, c_int, c_void};
 use super::options::{self, Sized0};
 use super::status::tine_status_t;
 use super::{arg, guard, handle};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::process::{self, ExitInfo, Options, Process, Reason, role};
 use crate::sys::wait::Ending;
-use crate::timeout::Timeout;
 
 /// A child process.
 ///
@@ -257,11 +256,6 @@ unsafe fn borrow_all<'a>(processes: *const *mut tine_process_t, count: usize) ->
     }
 }
 
-#[cold]
-fn later(what: &'static str) -> Error {
-    Error::new(Kind::NotSupported, format!("{what}: external commands are not part of this version"))
-}
-
 /// Runs a function in a child process: a copy of this one, forked from the calling thread.
 ///
 /// The child leaves by _exit(2) with the function's value & 0xff (1 after a C++ exception), also when it calls exit(3): no exit
@@ -297,23 +291,21 @@ pub unsafe extern "C" fn tine_process_start(
     })
 }
 
-/// Starts a command. Not in this version.
+/// Starts a command.
 ///
 /// @param argv         The command and its arguments, NULL-terminated.
 /// @param options      How; NULL = defaults.
 /// @param out_process  The new handle.
-/// @return TINE_ENOTSUP in this version.
+/// @return Always TINE_ENOTSUP: not in this version.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
+#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_spawn(
     argv: *const *const c_char,
     options: *const tine_spawn_options_t,
     out_process: *mut *mut tine_process_t,
 ) -> tine_status_t {
-    guard::status(|| {
-        let _ = (argv, options, out_process);
-        Err(later("tine_process_spawn"))
-    })
+    guard::status(|| guard::not_yet("tine_process_spawn"))
 }
 
 /// Waits until a process has ended. Any number of times, from any number of threads.
@@ -327,7 +319,7 @@ pub unsafe extern "C" fn tine_process_join(process: *mut tine_process_t, timeout
     guard::status(|| {
         // SAFETY: contract H.
         let process = unsafe { handle::borrow(process.cast_const(), "process")? };
-        process.0.join(Timeout::from_millis(timeout_ms)?)
+        process.0.join(arg::timeout(timeout_ms)?)
     })
 }
 
@@ -473,7 +465,7 @@ pub unsafe extern "C" fn tine_process_stop(process: *mut tine_process_t, grace_m
     guard::status(|| {
         // SAFETY: contract H.
         let process = unsafe { handle::borrow(process.cast_const(), "process")? };
-        process.0.stop(Timeout::from_millis(grace_ms)?)
+        process.0.stop(arg::timeout(grace_ms)?)
     })
 }
 
@@ -496,7 +488,7 @@ pub unsafe extern "C" fn tine_process_wait_any(
         // SAFETY: contracts B, H and O.
         unsafe {
             let processes = borrow_all(processes, count)?;
-            let index = process::wait_any(&processes, Timeout::from_millis(timeout_ms)?)?;
+            let index = process::wait_any(&processes, arg::timeout(timeout_ms)?)?;
             arg::put(out_index, index);
         }
         Ok(())
@@ -523,7 +515,7 @@ pub unsafe extern "C" fn tine_process_free(process: *mut tine_process_t) {
     guard::release(|| unsafe { handle::free(process) });
 }
 
-/// Gives a command its input and takes its output until it ends. Not in this version.
+/// Gives a command its input and takes its output until it ends.
 ///
 /// @param process         The process.
 /// @param input           Written to its stdin.
@@ -533,9 +525,10 @@ pub unsafe extern "C" fn tine_process_free(process: *mut tine_process_t) {
 /// @param out_stdout_len  Its length in bytes.
 /// @param out_stderr      What it wrote to stderr; tine_free() it.
 /// @param out_stderr_len  Its length in bytes.
-/// @return TINE_ENOTSUP in this version.
+/// @return Always TINE_ENOTSUP: not in this version.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
+#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_communicate(
     process: *mut tine_process_t,
     input: *const c_void,
@@ -546,10 +539,7 @@ pub unsafe extern "C" fn tine_process_communicate(
     out_stderr: *mut *mut c_void,
     out_stderr_len: *mut usize,
 ) -> tine_status_t {
-    guard::status(|| {
-        let _ = (process, input, input_len, timeout_ms, out_stdout, out_stdout_len, out_stderr, out_stderr_len);
-        Err(later("tine_process_communicate"))
-    })
+    guard::status(|| guard::not_yet("tine_process_communicate"))
 }
 
 /// The caller's end of a command's stdin.
@@ -558,11 +548,9 @@ pub unsafe extern "C" fn tine_process_communicate(
 /// @return The descriptor, which belongs to the handle; -1 where there is no pipe: always in this version.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
+#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_stdin_fd(process: *const tine_process_t) -> c_int {
-    guard::value(-1, || {
-        let _ = process;
-        Ok(-1)
-    })
+    guard::value(-1, || Ok(-1))
 }
 
 /// The caller's end of a command's stdout.
@@ -571,11 +559,9 @@ pub unsafe extern "C" fn tine_process_stdin_fd(process: *const tine_process_t) -
 /// @return The descriptor, which belongs to the handle; -1 where there is no pipe: always in this version.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
+#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_stdout_fd(process: *const tine_process_t) -> c_int {
-    guard::value(-1, || {
-        let _ = process;
-        Ok(-1)
-    })
+    guard::value(-1, || Ok(-1))
 }
 
 /// The caller's end of a command's stderr.
@@ -584,90 +570,78 @@ pub unsafe extern "C" fn tine_process_stdout_fd(process: *const tine_process_t) 
 /// @return The descriptor, which belongs to the handle; -1 where there is no pipe: always in this version.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
+#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_stderr_fd(process: *const tine_process_t) -> c_int {
-    guard::value(-1, || {
-        let _ = process;
-        Ok(-1)
-    })
+    guard::value(-1, || Ok(-1))
 }
 
-/// Takes the caller's end of a command's stdin out of the handle. Not in this version.
+/// Takes the caller's end of a command's stdin out of the handle.
 ///
 /// @param process  The process.
 /// @param out_fd   The descriptor, the caller's from now on.
-/// @return TINE_ENOTSUP in this version.
+/// @return Always TINE_ENOTSUP: not in this version.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
+#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_take_stdin(process: *mut tine_process_t, out_fd: *mut c_int) -> tine_status_t {
-    guard::status(|| {
-        let _ = (process, out_fd);
-        Err(later("tine_process_take_stdin"))
-    })
+    guard::status(|| guard::not_yet("tine_process_take_stdin"))
 }
 
-/// Takes the caller's end of a command's stdout out of the handle. Not in this version.
+/// Takes the caller's end of a command's stdout out of the handle.
 ///
 /// @param process  The process.
 /// @param out_fd   The descriptor, the caller's from now on.
-/// @return TINE_ENOTSUP in this version.
+/// @return Always TINE_ENOTSUP: not in this version.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
+#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_take_stdout(process: *mut tine_process_t, out_fd: *mut c_int) -> tine_status_t {
-    guard::status(|| {
-        let _ = (process, out_fd);
-        Err(later("tine_process_take_stdout"))
-    })
+    guard::status(|| guard::not_yet("tine_process_take_stdout"))
 }
 
-/// Takes the caller's end of a command's stderr out of the handle. Not in this version.
+/// Takes the caller's end of a command's stderr out of the handle.
 ///
 /// @param process  The process.
 /// @param out_fd   The descriptor, the caller's from now on.
-/// @return TINE_ENOTSUP in this version.
+/// @return Always TINE_ENOTSUP: not in this version.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
+#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_take_stderr(process: *mut tine_process_t, out_fd: *mut c_int) -> tine_status_t {
-    guard::status(|| {
-        let _ = (process, out_fd);
-        Err(later("tine_process_take_stderr"))
-    })
+    guard::status(|| guard::not_yet("tine_process_take_stderr"))
 }
 
-/// Closes the caller's end of a command's stdin: the command sees its end. Not in this version.
+/// Closes the caller's end of a command's stdin: the command sees its end.
 ///
 /// @param process  The process.
-/// @return TINE_ENOTSUP in this version.
+/// @return Always TINE_ENOTSUP: not in this version.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
+#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_close_stdin(process: *mut tine_process_t) -> tine_status_t {
-    guard::status(|| {
-        let _ = process;
-        Err(later("tine_process_close_stdin"))
-    })
+    guard::status(|| guard::not_yet("tine_process_close_stdin"))
 }
 
-/// Runs a command and waits for its end. Not in this version.
+/// Runs a command and waits for its end.
 ///
 /// @param argv        The command and its arguments, NULL-terminated.
 /// @param options     How; NULL = defaults.
 /// @param timeout_ms  Longest wait in milliseconds; then the command is killed and reaped.
 /// @param out_code    As of tine_process_exit_code().
-/// @return TINE_ENOTSUP in this version.
+/// @return Always TINE_ENOTSUP: not in this version.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
+#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_call(
     argv: *const *const c_char,
     options: *const tine_spawn_options_t,
     timeout_ms: i64,
     out_code: *mut i32,
 ) -> tine_status_t {
-    guard::status(|| {
-        let _ = (argv, options, timeout_ms, out_code);
-        Err(later("tine_process_call"))
-    })
+    guard::status(|| guard::not_yet("tine_process_call"))
 }
 
-/// Runs a command, waits for its end and takes its output. Not in this version.
+/// Runs a command, waits for its end and takes its output.
 ///
 /// @param argv        The command and its arguments, NULL-terminated.
 /// @param options     How; NULL = defaults.
@@ -677,9 +651,10 @@ pub unsafe extern "C" fn tine_process_call(
 /// @param out_data    What it wrote to stdout; tine_free() it.
 /// @param out_len     Its length in bytes.
 /// @param out_code    As of tine_process_exit_code().
-/// @return TINE_ENOTSUP in this version.
+/// @return Always TINE_ENOTSUP: not in this version.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
+#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_check_output(
     argv: *const *const c_char,
     options: *const tine_spawn_options_t,
@@ -690,8 +665,5 @@ pub unsafe extern "C" fn tine_process_check_output(
     out_len: *mut usize,
     out_code: *mut i32,
 ) -> tine_status_t {
-    guard::status(|| {
-        let _ = (argv, options, input, input_len, timeout_ms, out_data, out_len, out_code);
-        Err(later("tine_process_check_output"))
-    })
+    guard::status(|| guard::not_yet("tine_process_check_output"))
 }

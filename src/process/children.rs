@@ -435,7 +435,7 @@ impl Drop for Process {
 /// Waits until one of the processes has ended; answers the index of the first that has.
 pub fn wait_any(processes: &[&Process], timeout: Timeout) -> Result<usize> {
     if processes.is_empty() {
-        return Err(Error::invalid("processes: none to wait for"));
+        return Err(Error::invalid("processes is NULL or empty: nothing to wait for"));
     }
     let children = processes.iter().map(|process| process.child().cloned()).collect::<Result<Vec<_>>>()?;
     let children: Vec<&Child> = children.iter().map(|child| &**child).collect();

@@ -25,6 +25,30 @@ pub fn create(name: &CStr, length: usize) -> Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Nobody can change the file any more, whoever has a descriptor of it.
+pub fn seal(fd: BorrowedFd) -> Result<()> {
+    // SAFETY: our own descriptor.
+    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, SEALED) } {
+        0 => Ok(()),
+        _ => Err(last_failure("fcntl(F_ADD_SEALS)")),
+    }
+}
+
+const SEALED: i32 = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+
+/// The length of a file that somebody else sealed; `None` where it is not memory that nobody can change any more.
+pub fn sealed_length(fd: BorrowedFd) -> Option<u64> {
+    // SAFETY: plain numbers; all zeros is a valid stat, which the call fills.
+    unsafe {
+        let seals = libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS);
+        if seals < 0 || seals & SEALED != SEALED {
+            return None;
+        }
+        let mut stat: libc::stat = std::mem::zeroed();
+        (libc::fstat(fd.as_raw_fd(), &mut stat) == 0).then_some(stat.st_size as u64)
+    }
+}
+
 fn allocate(fd: i32, offset: usize, length: usize) -> Result<()> {
     loop {
         // SAFETY: plain numbers.
