@@ -121,6 +121,8 @@ pub struct Function {
     pub name: String,
     /// The return type, without attributes.
     pub result: String,
+    /// The names of the parameters.
+    pub parameters: Vec<String>,
 }
 
 /// Every function that the header declares, in its order.
@@ -138,11 +140,22 @@ pub fn header_functions() -> Vec<Function> {
     let statements = outside_of_structs.split(';').map(str::trim);
     let declarations = statements.filter(|text| !text.starts_with("typedef") && text.contains('('));
     let functions = declarations.map(|text| {
-        let before = text[..text.find('(').expect("checked above")].trim();
-        let start = before.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(0, |at| at + 1);
-        Function { name: before[start..].to_owned(), result: before[..start].split_whitespace().collect::<Vec<_>>().join(" ") }
+        let (before, inside) = text.split_once('(').expect("checked above");
+        let (name, result) = last_word(before.trim());
+        let parameters = inside.trim_end_matches(')').split(',').map(|parameter| last_word(parameter.trim()).0.to_owned());
+        Function {
+            name: name.to_owned(),
+            result: result.split_whitespace().collect::<Vec<_>>().join(" "),
+            parameters: parameters.collect(),
+        }
     });
     functions.collect()
+}
+
+/// The identifier at the end of a declaration, and what stands before it.
+fn last_word(text: &str) -> (&str, &str) {
+    let start = text.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(0, |at| at + 1);
+    (&text[start..], &text[..start])
 }
 
 /// C or Rust text without its comments.
