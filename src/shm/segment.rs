@@ -11,6 +11,10 @@ use super::Bytes;
 use super::word::Shared;
 use crate::error::{Error, Result};
 use crate::sys::memory::{self, Access, Mapping};
+use crate::sys::per_process::PerProcess;
+
+/// What `Object::keep_mapped` keeps: reachable, so that leak checkers see that it is meant to stay.
+static KEPT: PerProcess<Vec<Arc<Segment>>> = PerProcess::new();
 
 /// A memfd and this process's mapping of it. It has no name and vanishes with its last descriptor and mapping. Every one of them is
 /// called "tine:…": a pool's nursery recognises by that which descriptors to keep.
@@ -75,7 +79,11 @@ impl<T: Shared> Object<T> {
     /// Keeps the memory mapped until the process ends. For an object that is freed while a thread has a word of it on its robust
     /// list: the list must not lead into unmapped memory, what lies behind it would be lost.
     pub fn keep_mapped(&self) {
-        std::mem::forget(self.segment.clone());
+        KEPT.with(|kept| {
+            if !kept.iter().any(|other| Arc::ptr_eq(other, &self.segment)) {
+                kept.push(self.segment.clone());
+            }
+        });
     }
 }
 
