@@ -31,15 +31,18 @@ static int32_t reader(void *user_data)
     }
 }
 
-static int run(tine_process_fn function)
+/* Starts the function as a process and waits for it. */
+static tine_status_t run(tine_process_fn function)
 {
     tine_process_t *process = NULL;
     int32_t code = -1;
+    tine_status_t status = tine_process_start(function, NULL, NULL, &process);
 
-    if (tine_process_start(function, NULL, NULL, &process) >= 0 && tine_process_join(process, TINE_FOREVER) >= 0)
-        (void)tine_process_exit_code(process, &code);
+    if (status >= 0) status = tine_process_join(process, TINE_FOREVER);
+    if (status >= 0) status = tine_process_exit_code(process, &code);
+    if (status >= 0) printf("exit code %d\n", code);
     tine_process_free(process);
-    return code;
+    return status;
 }
 
 int main(void)
@@ -49,7 +52,7 @@ int main(void)
 
     options.capacity = 2;
     if (tine_queue_new(&options, &queue) < 0) goto out;
-    if (run(writer) != 0 || run(reader) != 0) goto out;
+    if (run(writer) < 0 || run(reader) < 0) goto out;
     exit_status = EXIT_SUCCESS;
 
 out:

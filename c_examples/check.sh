@@ -1,8 +1,8 @@
 #!/bin/sh
 # Runs every example and compares what it prints with expected/NAME.txt, which is written by hand from what the program must print.
 #
-#   check.sh BUILD      BUILD holds the programs; `make check` calls it
-#   RUNNER, TIMEOUT     environment: a command in front of each program; seconds that one may take (60)
+#   check.sh BUILD NAME…    BUILD holds the programs; `make check` calls it
+#   RUNNER, TIMEOUT         environment: a command in front of each program; seconds that one may take (60)
 #
 # What differs from run to run is masked: a number in parentheses is a pid and becomes (PID), a date with its time becomes TIME. Where
 # the expected text says (PID1), (PID2), …, pids are numbered as they appear, so that it also says which ones are the same.
@@ -13,6 +13,7 @@
 set -u
 cd "$(dirname "$0")" || exit 2
 build=${1:?directory with the programs}
+shift
 limit=${TIMEOUT:-60}
 work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
@@ -60,8 +61,7 @@ check() { # check NAME: says what is wrong with it, or nothing
     diff -u -L expected -L actual "$work/expected" "$work/actual"
 }
 
-for source in *.c; do
-    name=${source%.c}
+for name; do
     problem=$(check "$name")
     if [ -z "$problem" ]; then
         echo "ok      $name"
