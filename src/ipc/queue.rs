@@ -28,8 +28,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::error::{Error, Kind, Result};
 use crate::shm::layout::{QUEUE_MAGIC, QueueShared, SideShared};
 use crate::shm::{Bytes, Object, RobustCell, Segment, Woken, Words};
+use crate::sync::ALL;
 use crate::sync::robust::{self, Taken};
-use crate::sync::{ALL, SPINS};
 use crate::sys::heap::Buffer;
 use crate::sys::thread::Thread;
 use crate::sys::{self, Deadline, file, memory};
@@ -498,7 +498,7 @@ impl Queue {
         }
         let (opposite, _) = self.side(side.opposite());
         let mut seen = w.load64(&opposite.position, Relaxed);
-        for turn in 0..SPINS {
+        for turn in 0..W::SPINS {
             w.relax(turn);
             let now = w.load64(&opposite.position, Relaxed);
             if now != seen {

@@ -15,6 +15,9 @@ pub use crate::sys::futex::Woken;
 
 /// The calling thread's access to shared words.
 pub trait Words: Copy {
+    /// How often to look again before sleeping.
+    const SPINS: u32;
+
     /// The number of the calling thread, below 2^30 and never 0.
     fn tid(self) -> u32;
 
@@ -54,6 +57,9 @@ pub trait Words: Copy {
 }
 
 impl Words for Thread {
+    // About as long as a peer on another core needs for an operation.
+    const SPINS: u32 = 60;
+
     #[inline]
     fn tid(self) -> u32 {
         Thread::tid(self)

@@ -10,8 +10,8 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
+use super::ALL;
 use super::robust::{self, Taken};
-use super::{ALL, SPINS};
 use crate::error::{Error, Kind, Result};
 use crate::shm::layout::EventShared;
 use crate::shm::{Object, Woken, Words, slab};
@@ -124,7 +124,7 @@ pub fn wait<W: Words>(w: W, shared: &EventShared, deadline: &Deadline) -> Result
 fn wait_asleep<W: Words>(w: W, shared: &EventShared, first: u32, deadline: &Deadline) -> Result<()> {
     let happened = |state: u32| state & SET != 0 || (state ^ first) >= GENERATION;
     loop {
-        for turn in 0..SPINS {
+        for turn in 0..W::SPINS {
             if happened(w.load(shared.state(), Acquire)) {
                 return Ok(());
             }

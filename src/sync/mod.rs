@@ -14,9 +14,6 @@ pub use event::Event;
 pub use lock::Lock;
 pub use semaphore::Semaphore;
 
-/// How often to look again before sleeping: about as long as a peer on another core needs for an operation.
-pub(crate) const SPINS: u32 = 60;
-
 /// How long a call with timeout 0 waits for a peer that is inside an operation. Such sections take nanoseconds, but the peer may have
 /// been preempted there, and "full" would then be a wrong answer.
 pub(crate) const GRACE_MS: u64 = 20;
@@ -24,5 +21,7 @@ pub(crate) const GRACE_MS: u64 = 20;
 /// Every sleeper.
 pub(crate) const ALL: u32 = u32::MAX;
 
+#[cfg(test)]
+pub(crate) mod explore;
 #[cfg(test)]
 mod model;

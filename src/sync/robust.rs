@@ -28,7 +28,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::{ALL, GRACE_MS, SPINS};
+use super::{ALL, GRACE_MS};
 use crate::error::Result;
 use crate::shm::{RobustCell, Woken, Words};
 use crate::sys::Deadline;
@@ -142,7 +142,7 @@ fn acquire<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Opt
             }
             continue;
         }
-        if turn < SPINS {
+        if turn < W::SPINS {
             w.relax(turn);
             turn += 1;
             continue;

@@ -23,8 +23,8 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use super::ALL;
 use super::robust::{self, Taken};
-use super::{ALL, SPINS};
 use crate::error::{Error, Kind, Result};
 use crate::shm::layout::SemaphoreShared;
 use crate::shm::{Object, Woken, Words, slab};
@@ -105,7 +105,7 @@ fn acquire_waiting<W: Words>(w: W, shared: &SemaphoreShared, deadline: &Deadline
     if deadline.is_try() {
         return Err(timed_out());
     }
-    for turn in 0..SPINS {
+    for turn in 0..W::SPINS {
         w.relax(turn);
         if take_permit(w, shared) {
             return Ok(());
