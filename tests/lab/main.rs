@@ -1,0 +1,158 @@
+//! The instruction laboratory: an operation is stopped after each of its instructions, perhaps somebody else acts, and then it is
+//! killed; everybody else must go on, nothing may be lost beyond what the dead had consumed, nothing may come twice.
+//!
+//! `lab [WORD…] [--quick|--full] [--list]`: the scenes whose names contain one of the words; `TINE_LAB=full` is `--full`: after
+//! every instruction instead of every one that others could notice. Leaves with 1 if anything was found, with 2 if a choice was
+//! made that fits no scene.
+#![allow(clippy::print_stdout, reason = "a test program")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod lock;
+mod scene;
+mod seat;
+mod standin;
+mod symbols;
+mod tracer;
+
+use std::env;
+use std::time::{Duration, Instant};
+
+use scene::{Density, Lab, Scene, Tally, Variant};
+use support::arguments::Arguments;
+use support::{arena, clock, confine};
+
+/// The victim, sleepers, a third process, the runner.
+const SEATS: usize = 8;
+
+fn main() {
+    let arguments = Arguments::read();
+    let full = arguments.has("--full") || env::var("TINE_LAB").is_ok_and(|value| value == "full");
+    let density = if full && !arguments.has("--quick") { Density::Every } else { Density::Visible };
+    if arguments.has("--list") {
+        for scene in scenes() {
+            println!("{}: test", scene.name);
+        }
+        return;
+    }
+    let limit = clock::scaled(if density == Density::Every { 3600.0 } else { 300.0 });
+    confine::run("lab", limit, || run(&arguments, density));
+}
+
+fn scenes() -> Vec<Scene> {
+    let mut scenes = standin::sound();
+    scenes
+}
+
+fn run(arguments: &Arguments, density: Density) -> i32 {
+    tracer::stay_on_one_core();
+    tracer::start_interval_timer();
+    if !tracer::is_permitted() {
+        println!("lab: skipped: ptrace is not permitted here");
+        return 0;
+    }
+    let lab = Lab { seats: arena::slice(SEATS) };
+    let start = Instant::now();
+    let mut sum = Tally::default();
+    let mut failures = Vec::new();
+    let mut chosen = 0;
+    for scene in scenes().iter().filter(|scene| arguments.select(scene.name)) {
+        chosen += 1;
+        run_scene(&lab, scene, density, &mut sum, &mut failures);
+    }
+    if arguments.select("self") {
+        chosen += 1;
+        for (fault, scenes) in standin::broken() {
+            prove(&lab, fault, &scenes, &mut failures);
+        }
+    }
+    println!(
+        "lab: {chosen} scenes, {} trials, {} kills, {} landed, {} consumed by the dead, {} stalls, {} wrong, {:.1} s",
+        sum.trials,
+        sum.kills,
+        sum.landed,
+        sum.consumed,
+        sum.stalls,
+        sum.wrong,
+        start.elapsed().as_secs_f64()
+    );
+    if chosen == 0 && (arguments.has("--quick") || arguments.has("--full")) {
+        println!("lab: FAILED: no scene has such a name");
+        return 2;
+    }
+    println!("lab: {}", if failures.is_empty() { "passed".into() } else { format!("FAILED ({} findings)", failures.len()) });
+    i32::from(!failures.is_empty())
+}
+
+/// The variants of a scene: alone, the leader killed as well, and each third process with and without patience.
+fn variants(scene: &Scene) -> Vec<Variant> {
+    let mut variants = vec![Variant::AtOnce];
+    if scene.sleepers.len() > 1 {
+        variants.push(Variant::LeaderToo);
+    }
+    variants.extend(scene.thirds.iter().map(|&act| Variant::Third(act)));
+    variants.extend(scene.thirds.iter().map(|&act| Variant::Impatient(act)));
+    variants
+}
+
+fn run_scene(lab: &Lab, scene: &Scene, density: Density, sum: &mut Tally, failures: &mut Vec<String>) {
+    confine::label(&format!("{}: scouting", scene.name));
+    let points = match lab.scout(scene) {
+        Ok(points) => points,
+        Err(text) => {
+            println!("lab: {}: FAILED: {text}", scene.name);
+            failures.push(text);
+            return;
+        }
+    };
+    let picked = density.pick(&points);
+    let visible = points.iter().filter(|point| point.visible).count();
+    for variant in variants(scene) {
+        confine::label(&format!("{}, {variant}", scene.name));
+        let start = Instant::now();
+        let before = failures.len();
+        let tally = lab.run(scene, variant, &picked, failures);
+        println!(
+            "lab: {}, {variant}: {} instructions, {visible} visible, {} kills, {} landed, {} consumed by the dead, {} missed, \
+             {} stalls, {} wrong, {}",
+            scene.name,
+            points.len() - 1,
+            tally.kills,
+            tally.landed,
+            tally.consumed,
+            tally.missed,
+            tally.stalls,
+            tally.wrong,
+            seconds(start.elapsed()),
+        );
+        for failure in &failures[before..] {
+            println!("    {failure}");
+        }
+        sum.add(&tally);
+    }
+}
+
+/// A lock with a known fault: something must be found.
+fn prove(lab: &Lab, fault: &str, scenes: &[Scene], failures: &mut Vec<String>) {
+    let start = Instant::now();
+    let mut findings = Vec::new();
+    for scene in scenes {
+        confine::label(&format!("self: {fault}, {}", scene.name));
+        let Ok(points) = lab.scout(scene) else { continue };
+        for variant in variants(scene) {
+            lab.run(scene, variant, &Density::Visible.pick(&points), &mut findings);
+            if let Some(finding) = findings.first() {
+                let text = finding.lines().next().unwrap_or_default();
+                println!("lab: self, a lock with {fault}: found by {text} {}", seconds(start.elapsed()));
+                return;
+            }
+        }
+    }
+    println!("lab: self, a lock with {fault}: FAILED: not found, {}", seconds(start.elapsed()));
+    failures.push(format!("a lock with {fault} was not found"));
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}

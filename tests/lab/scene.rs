@@ -1,0 +1,458 @@
+//! One operation under the knife: what is there before, who sleeps, what the victim does, who may act meanwhile; and the trials.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::seat::{Act, RETURNED, Seat};
+use crate::support::child::{Child, End};
+use crate::support::clock;
+use crate::support::rest;
+use crate::tracer::{self, Point, Stand, Watch};
+
+/// The object of one trial, fresh, and the rules that it is judged by.
+pub trait Stage {
+    /// Carries out `act`; in a participant, or in the runner. Answers the status of the call.
+    fn act(&self, act: Act, timeout_ms: i64, seat: &Seat) -> i32;
+    /// Does `act` once on another object, so that nothing happens for the first time when it counts.
+    fn warm_up(&self, act: Act);
+    /// The victim is dead and everybody else has ended or sleeps: is there somebody who should not sleep?
+    fn starving(&self, trial: &Trial) -> Option<String>;
+    /// Gives everybody who still waits what it waits for; says what else must hold.
+    fn release_all(&self, trial: &mut Trial) -> Verdict;
+    /// Everybody has ended: are the books right, does the object go on working?
+    fn audit(&self, trial: &mut Trial) -> Result<Books, String>;
+}
+
+/// What a trial came to.
+pub struct Books {
+    /// The victim's operation took effect.
+    pub landed: bool,
+    /// What the dead had consumed.
+    pub consumed: usize,
+}
+
+pub type Verdict = Result<(), String>;
+
+pub enum Victim {
+    /// A process that runs `act` after `before`.
+    Runs { before: &'static [Act], act: Act },
+    /// The sleeper of this number, once the runner has done `wake`.
+    Woken { sleeper: usize, wake: &'static [Act] },
+}
+
+pub struct Scene {
+    pub name: &'static str,
+    pub stage: fn() -> Box<dyn Stage>,
+    /// Done by the runner before anybody else is there.
+    pub before: &'static [Act],
+    /// Each falls asleep in its operation before the next begins: the first is the leader.
+    pub sleepers: &'static [Act],
+    pub victim: Victim,
+    /// What a third process may do while the victim stands still.
+    pub thirds: &'static [Act],
+}
+
+/// Who acts between the victim's stop and its death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// Nobody.
+    AtOnce,
+    /// A third process, with all patience: at the victim's death it is through or asleep.
+    Third(Act),
+    /// A third process with a timeout: it must come back while the victim stands still.
+    Impatient(Act),
+    /// Nobody, but the leader of the sleepers dies directly after the victim.
+    LeaderToo,
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Variant::AtOnce => write!(f, "killed at once"),
+            Variant::Third(act) => write!(f, "a third process: {act:?}"),
+            Variant::Impatient(act) => write!(f, "a third process with a timeout: {act:?}"),
+            Variant::LeaderToo => write!(f, "the leader killed, too"),
+        }
+    }
+}
+
+/// The timeout of an impatient third process.
+const IMPATIENCE_MS: i64 = 2;
+
+pub struct Participant {
+    /// What it did before, of its own.
+    pub before: &'static [Act],
+    pub act: Act,
+    pub seat: &'static Seat,
+    pub child: Child,
+    /// Killed by the runner.
+    pub killed: bool,
+    /// Its timeout is short.
+    pub may_time_out: bool,
+}
+
+impl Participant {
+    /// It got out of its operation with this.
+    pub fn returned(&self) -> Option<i32> {
+        self.seat.returned()
+    }
+
+    /// It is dead and nobody knows how far it came.
+    pub fn is_uncertain(&self) -> bool {
+        self.killed && self.seat.started()
+    }
+
+    /// It is still in its operation.
+    pub fn waits(&self) -> bool {
+        !self.killed && self.seat.started()
+    }
+}
+
+/// One trial: everybody in it but the runner. The victim is the first.
+pub struct Trial {
+    pub participants: Vec<Participant>,
+    /// The runner's own report; it acts, too.
+    pub runner: &'static Seat,
+    /// What the runner did that the books must know, in order, with its status.
+    pub done: Vec<(Act, i32)>,
+}
+
+impl Trial {
+    pub fn victim(&self) -> &Participant {
+        &self.participants[0]
+    }
+
+    /// Everybody of whom `pick` is true.
+    pub fn count(&self, pick: impl Fn(&Participant) -> bool) -> usize {
+        self.participants.iter().filter(|participant| pick(participant)).count()
+    }
+
+    /// The runner acts, and must succeed: nothing that it does has a reason to fail for long.
+    pub fn must(&mut self, stage: &dyn Stage, act: Act) -> Verdict {
+        match self.try_act(stage, act, clock::patience_ms()) {
+            0.. => Ok(()),
+            status => Err(format!("afterwards, {act:?} answers {status}")),
+        }
+    }
+
+    pub fn try_act(&mut self, stage: &dyn Stage, act: Act, timeout_ms: i64) -> i32 {
+        let status = stage.act(act, timeout_ms, self.runner);
+        self.done.push((act, status));
+        status
+    }
+
+    fn children(&mut self) -> Vec<&mut Child> {
+        self.participants.iter_mut().filter(|participant| !participant.killed).map(|participant| &mut participant.child).collect()
+    }
+}
+
+/// What became of all trials of one scene and variant.
+#[derive(Default)]
+pub struct Tally {
+    pub trials: usize,
+    pub kills: usize,
+    pub landed: usize,
+    pub consumed: usize,
+    pub stalls: usize,
+    pub wrong: usize,
+    /// The victim took another way than the scout and did not come to the point.
+    pub missed: usize,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: &Tally) {
+        self.trials += other.trials;
+        self.kills += other.kills;
+        self.landed += other.landed;
+        self.consumed += other.consumed;
+        self.stalls += other.stalls;
+        self.wrong += other.wrong;
+        self.missed += other.missed;
+    }
+}
+
+/// What one trial found.
+struct Finding {
+    killed: bool,
+    landed: bool,
+    consumed: usize,
+    missed: bool,
+}
+
+enum Failure {
+    Stall(String),
+    Wrong(String),
+}
+
+/// The seats of all participants and the runner's.
+pub struct Lab {
+    pub seats: &'static [Seat],
+}
+
+impl Lab {
+    /// Walks through the victim's operation and notes all points.
+    pub fn scout(&self, scene: &Scene) -> Result<Vec<Point>, String> {
+        let stage = (scene.stage)();
+        let mut trial = self.set_up(scene, stage.as_ref())?;
+        let victim = &mut trial.participants[0];
+        let points = tracer::scout(&mut victim.child, victim.seat);
+        victim.child.kill();
+        victim.killed = true;
+        // Whatever is found here is found again, at the point that it belongs to.
+        for participant in &mut trial.participants {
+            participant.child.kill();
+        }
+        Ok(points)
+    }
+
+    /// All trials at `points`.
+    pub fn run(&self, scene: &Scene, variant: Variant, points: &[Point], failures: &mut Vec<String>) -> Tally {
+        let mut tally = Tally::default();
+        for point in points {
+            tally.trials += 1;
+            let watch = &mut None;
+            let mut place = None;
+            match self.trial(scene, variant, point, watch, &mut place) {
+                Ok(finding) => {
+                    tally.kills += usize::from(finding.killed);
+                    tally.landed += usize::from(finding.landed);
+                    tally.consumed += finding.consumed;
+                    tally.missed += usize::from(finding.missed);
+                }
+                Err(failure) => {
+                    let text = match failure {
+                        Failure::Stall(text) => {
+                            tally.stalls += 1;
+                            format!("stall: {text}")
+                        }
+                        Failure::Wrong(text) => {
+                            tally.wrong += 1;
+                            format!("wrong: {text}")
+                        }
+                    };
+                    let place = crate::symbols::name(place.unwrap_or(point.counter));
+                    let asleep = if point.asleep { ", asleep in it" } else { "" };
+                    failures.push(format!(
+                        "{}, {variant}: after {} instructions, before {place}{asleep}:\n      {text}{}",
+                        scene.name,
+                        point.steps,
+                        watch.as_ref().map(String::as_str).unwrap_or_default(),
+                    ));
+                    if tally.stalls + tally.wrong == 3 {
+                        break;
+                    }
+                }
+            }
+        }
+        tally
+    }
+
+    fn trial(
+        &self,
+        scene: &Scene,
+        variant: Variant,
+        point: &Point,
+        words: &mut Option<String>,
+        place: &mut Option<u64>,
+    ) -> Result<Finding, Failure> {
+        let stage = (scene.stage)();
+        let stage = stage.as_ref();
+        let mut trial = self.set_up(scene, stage).map_err(Failure::Wrong)?;
+        let watch = Watch::new(&trial.participants[0].child);
+        let result = self.operate(scene, variant, point, stage, &mut trial, place);
+        if result.is_err() {
+            let mut text = watch.differences();
+            for (number, participant) in trial.participants.iter_mut().enumerate() {
+                let state = if participant.killed {
+                    "killed".to_owned()
+                } else if participant.child.is_running() {
+                    format!("{:?}", rest::state(participant.child.pid()))
+                } else {
+                    "ended".to_owned()
+                };
+                text += &format!("\n        participant {number}: {:?}, {state}, {:?}", participant.act, participant.returned());
+            }
+            *words = Some(text);
+        }
+        result
+    }
+
+    fn operate(
+        &self,
+        scene: &Scene,
+        variant: Variant,
+        point: &Point,
+        stage: &dyn Stage,
+        trial: &mut Trial,
+        place: &mut Option<u64>,
+    ) -> Result<Finding, Failure> {
+        let stand = tracer::go_to(&mut trial.participants[0].child, point);
+        if stand == Stand::Stopped {
+            *place = Some(tracer::counter(&trial.participants[0].child));
+        }
+        match variant {
+            Variant::AtOnce | Variant::LeaderToo => {}
+            Variant::Third(act) => {
+                let third = self.participant(stage, trial.participants.len(), &[], act, clock::patience_ms() * 8, false);
+                trial.participants.push(third);
+                let victim_runs = stand == Stand::Over;
+                let mut others: Vec<_> = trial
+                    .participants
+                    .iter_mut()
+                    .skip(usize::from(!victim_runs))
+                    .map(|participant| &mut participant.child)
+                    .collect();
+                if !rest::came_to_rest(&mut others) {
+                    return Err(Failure::Wrong("while the victim stood still, the others did not come to rest".into()));
+                }
+            }
+            Variant::Impatient(act) => {
+                let mut third = self.participant(stage, trial.participants.len(), &[], act, IMPATIENCE_MS, false);
+                let came = third.child.reap_within(clock::patience()).is_some();
+                trial.participants.push(third);
+                if !came {
+                    return Err(Failure::Stall("its timeout did not hold while the victim stood still".into()));
+                }
+            }
+        }
+        let killed = trial.participants[0].child.kill() == End::Signal(libc::SIGKILL);
+        trial.participants[0].killed = killed;
+        if variant == Variant::LeaderToo {
+            if let Some(leader) = trial.participants.get_mut(1) {
+                leader.killed = leader.child.kill() == End::Signal(libc::SIGKILL);
+            }
+        }
+        let restless = || Failure::Wrong("after the victim's death the others did not come to rest".into());
+        if !rest::came_to_rest(&mut trial.children()) {
+            return Err(restless());
+        }
+        let starving = stage.starving(trial);
+        if let Some(text) = starving {
+            // Something in the library looks from time to time? It may: that is slow, not stuck.
+            if !clock::until(clock::patience(), || stage.starving(trial).is_none()) {
+                return Err(Failure::Stall(text));
+            }
+        }
+        stage.release_all(trial).map_err(Failure::Wrong)?;
+        if !rest::all_ended(&mut trial.children(), clock::patience()) {
+            return Err(Failure::Stall("somebody still sleeps although there is something for everybody".into()));
+        }
+        for participant in &mut trial.participants {
+            if !participant.killed && participant.child.try_reap() != Some(End::Code(0)) {
+                return Err(Failure::Wrong(format!("{:?} ended with {:?}", participant.act, participant.child.try_reap())));
+            }
+            if participant.seat.odd.load(std::sync::atomic::Ordering::SeqCst) != 0 {
+                return Err(Failure::Wrong(format!("{:?} saw what must never be", participant.act)));
+            }
+        }
+        let Books { landed, consumed } = stage.audit(trial).map_err(Failure::Wrong)?;
+        Ok(Finding { killed, landed, consumed, missed: stand == Stand::Over && point.visit > 0 })
+    }
+
+    /// The object, the sleepers asleep, the victim at the beginning of its operation.
+    fn set_up(&self, scene: &Scene, stage: &dyn Stage) -> Result<Trial, String> {
+        let runner = self.seats.last().expect("a seat for the runner");
+        runner.reset();
+        let mut trial = Trial { participants: Vec::new(), runner, done: Vec::new() };
+        for &act in scene.before {
+            trial.must(stage, act)?;
+        }
+        if let Victim::Runs { before, act } = scene.victim {
+            let mut victim = self.participant(stage, 0, before, act, clock::patience_ms() * 8, true);
+            if !tracer::stopped(&mut victim.child) {
+                return Err("the victim does not stop at the beginning of its operation".into());
+            }
+            trial.participants.push(victim);
+        }
+        for (number, &act) in scene.sleepers.iter().enumerate() {
+            let traced = matches!(scene.victim, Victim::Woken { sleeper, .. } if sleeper == number);
+            // The victim always sits in front, the others in the order in which they fell asleep.
+            let seat = match scene.victim {
+                Victim::Runs { .. } => number + 1,
+                Victim::Woken { .. } if traced => 0,
+                Victim::Woken { sleeper, .. } => number + usize::from(number < sleeper),
+            };
+            let mut sleeper = self.participant(stage, seat, &[], act, -1, traced);
+            let asleep = if traced {
+                tracer::stopped(&mut sleeper.child) && tracer::into_sleep(&mut sleeper.child)
+            } else {
+                rest::fell_asleep(&mut sleeper.child)
+            };
+            if !asleep {
+                return Err(format!("sleeper {number} does not fall asleep: {:?}", sleeper.returned()));
+            }
+            let at = if traced { 0 } else { trial.participants.len() };
+            trial.participants.insert(at, sleeper);
+        }
+        if let Victim::Woken { wake, .. } = scene.victim {
+            for &act in wake {
+                trial.must(stage, act)?;
+            }
+            if !tracer::woken(&mut trial.participants[0].child) {
+                return Err("the sleeper that is to be the victim was not woken".into());
+            }
+        }
+        Ok(trial)
+    }
+
+    fn participant(
+        &self,
+        stage: &dyn Stage,
+        seat: usize,
+        before: &'static [Act],
+        act: Act,
+        timeout_ms: i64,
+        traced: bool,
+    ) -> Participant {
+        let seat = &self.seats[seat];
+        seat.reset();
+        let child = Child::fork(|| {
+            stage.warm_up(act);
+            for &act in before {
+                stage.act(act, timeout_ms, seat);
+            }
+            seat.traced.store(u32::from(traced), std::sync::atomic::Ordering::SeqCst);
+            stage.act(act, timeout_ms, seat);
+            debug_assert!(seat.state.load(std::sync::atomic::Ordering::SeqCst) == RETURNED);
+        });
+        Participant { before, act, seat, child, killed: false, may_time_out: timeout_ms == IMPATIENCE_MS }
+    }
+}
+
+/// Where in a scouted operation to kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Density {
+    /// After each instruction that changed something for others, and at a few places between.
+    Visible,
+    /// After every instruction.
+    Every,
+}
+
+impl Density {
+    pub fn pick(self, points: &[Point]) -> Vec<Point> {
+        if self == Density::Every {
+            return points.to_vec();
+        }
+        // Many in a row at one place are a `rep` instruction that copies: its beginning and its end will do.
+        let mut runs: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut start = 0;
+        for (at, point) in points.iter().enumerate() {
+            if point.counter != points[start].counter {
+                start = at;
+            }
+            *runs.entry(start).or_default() += 1;
+        }
+        let stride = (points.len() / 8).max(1);
+        let mut picked = Vec::new();
+        for (&start, &length) in &runs {
+            for at in start..start + length {
+                let copies = length > 8 && at > start + 2 && at + 2 < start + length;
+                let last = at + 1 == points.len();
+                if (points[at].visible && !copies) || at % stride == stride - 1 || last {
+                    picked.push(points[at]);
+                }
+            }
+        }
+        picked
+    }
+}

@@ -1,0 +1,66 @@
+//! Seeing that a process sleeps on a futex: asked of the kernel, never assumed after a while.
+
+use std::fs;
+use std::time::Duration;
+
+use super::child::Child;
+use super::clock;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// In futex(2), not running and not about to.
+    Asleep,
+    Awake,
+}
+
+/// Whether `pid` sleeps in futex(2) at this moment.
+pub fn state(pid: libc::pid_t) -> State {
+    // "running", or the number of the system call that it is blocked in, with its arguments.
+    match fs::read_to_string(format!("/proc/{pid}/syscall")) {
+        Ok(text) => match text.split_ascii_whitespace().next().and_then(|number| number.parse::<libc::c_long>().ok()) {
+            // A wait that a signal interrupted goes on as restart_syscall.
+            Some(libc::SYS_futex | libc::SYS_restart_syscall) => State::Asleep,
+            _ => State::Awake,
+        },
+        // Kernels without that file: the function that it sleeps in.
+        Err(_) => match fs::read_to_string(format!("/proc/{pid}/wchan")) {
+            Ok(function) if function.contains("futex") => State::Asleep,
+            _ => State::Awake,
+        },
+    }
+}
+
+/// Waits until `child` sleeps in futex(2); `false` if it ended instead, or if that takes too long.
+pub fn fell_asleep(child: &mut Child) -> bool {
+    let mut asleep = false;
+    clock::until(clock::patience(), || {
+        asleep = state(child.pid()) == State::Asleep;
+        asleep || !child.is_running()
+    });
+    asleep
+}
+
+/// How often `pid` was scheduled out: unchanged between two looks means that it has not run between them.
+fn switches(pid: libc::pid_t) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .filter(|line| line.contains("ctxt_switches:"))
+        .filter_map(|line| line.rsplit(char::is_whitespace).next()?.parse::<u64>().ok())
+        .sum()
+}
+
+/// Waits until each of `children` has ended or sleeps, and none of them ran while that was looked at: from then on nothing happens
+/// unless somebody else acts. `false` if they do not come to rest.
+pub fn came_to_rest(children: &mut [&mut Child]) -> bool {
+    clock::until(clock::patience(), || {
+        let before: Vec<_> = children.iter().map(|child| switches(child.pid())).collect();
+        let still = children.iter_mut().all(|child| !child.is_running() || state(child.pid()) == State::Asleep);
+        still && children.iter_mut().zip(before).all(|(child, before)| !child.is_running() || switches(child.pid()) == before)
+    })
+}
+
+/// Waits until all `children` have ended; `false` if that takes longer than `limit`.
+pub fn all_ended(children: &mut [&mut Child], limit: Duration) -> bool {
+    clock::until(limit, || children.iter_mut().all(|child| !child.is_running()))
+}
