@@ -1,17 +1,20 @@
 //! Locks: nobody is inside with another, an owner's death is told once, nobody sleeps before a free lock.
 
+use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
+
+use tine::ffi::lock::{
+    TINE_LOCK_RECURSIVE, tine_lock_acquire, tine_lock_free, tine_lock_new, tine_lock_options_t, tine_lock_release, tine_lock_t,
+};
+use tine::ffi::status::{TINE_ETIMEDOUT, TINE_OK, TINE_OWNER_DIED};
 
 use crate::scene::{Books, Scene, Stage, Trial, Verdict, Victim};
 use crate::seat::{Act, Seat};
 use crate::support::arena;
 
-/// What a lock of this library answers.
-pub const OK: i32 = 0;
-pub const OWNER_DIED: i32 = 1;
-
+/// What acquires and releases, with the statuses of tine_lock_t.
 pub trait Lock {
     fn acquire(&self, timeout_ms: i64) -> i32;
     fn release(&self) -> i32;
@@ -34,7 +37,7 @@ impl<L: Lock> LockStage<L> {
 
     fn acquire(&self, timeout_ms: i64, seat: &Seat) -> i32 {
         let status = self.lock.acquire(timeout_ms);
-        if status == OWNER_DIED {
+        if status == TINE_OWNER_DIED {
             seat.died.fetch_add(1, SeqCst);
             self.inside.store(0, SeqCst);
         }
@@ -91,7 +94,7 @@ impl<L: Lock> Stage for LockStage<L> {
         let told: u32 = trial.participants.iter().map(|participant| participant.seat.died.load(SeqCst)).sum();
         let told = (told + trial.runner.died.load(SeqCst)) as usize;
         trial.must(self, Act::Use)?;
-        if trial.done.last().map(|(_, status)| *status) != Some(OK) {
+        if trial.done.last().map(|(_, status)| *status) != Some(TINE_OK) {
             return Err("the owner's death is told twice".into());
         }
         let (mut certain, mut possible, mut swallowed) = (0, 0, 0);
@@ -113,7 +116,8 @@ impl<L: Lock> Stage for LockStage<L> {
         for participant in trial.participants.iter().filter(|participant| !participant.killed) {
             let status = participant.returned();
             // A third process with a timeout may have met a held lock.
-            if !matches!(status, Some(OK | OWNER_DIED)) && !(participant.may_time_out && status == Some(TIMED_OUT)) {
+            if !matches!(status, Some(TINE_OK | TINE_OWNER_DIED)) && !(participant.may_time_out && status == Some(TINE_ETIMEDOUT))
+            {
                 return Err(format!("{:?} answers {status:?}", participant.act));
             }
         }
@@ -121,8 +125,6 @@ impl<L: Lock> Stage for LockStage<L> {
         Ok(Books { landed: acquires == (told > 0), consumed: 0 })
     }
 }
-
-pub const TIMED_OUT: i32 = -16;
 
 /// How often these acts leave a lock held.
 fn levels(acts: &[Act]) -> i32 {
@@ -176,6 +178,69 @@ pub fn scenes(names: [&'static str; 5], stage: fn() -> Box<dyn Stage>) -> Vec<Sc
             thirds,
         },
     ]
+}
+
+struct TineLock(*mut tine_lock_t);
+
+impl TineLock {
+    fn new(flags: u32) -> TineLock {
+        let options = tine_lock_options_t { size: size_of::<tine_lock_options_t>(), name: ptr::null(), flags, reserved: 0 };
+        let mut lock = ptr::null_mut();
+        // SAFETY: live options and a place for the handle.
+        let status = unsafe { tine_lock_new(&options, &mut lock) };
+        assert_eq!(status, TINE_OK, "tine_lock_new");
+        TineLock(lock)
+    }
+}
+
+impl Lock for TineLock {
+    fn acquire(&self, timeout_ms: i64) -> i32 {
+        // SAFETY: a live lock.
+        unsafe { tine_lock_acquire(self.0, timeout_ms) }
+    }
+
+    fn release(&self) -> i32 {
+        // SAFETY: a live lock.
+        unsafe { tine_lock_release(self.0) }
+    }
+}
+
+impl Drop for TineLock {
+    fn drop(&mut self) {
+        // SAFETY: ours, and no call is running on it in this process.
+        unsafe { tine_lock_free(self.0) };
+    }
+}
+
+pub fn all_scenes() -> Vec<Scene> {
+    fn plain() -> Box<dyn Stage> {
+        Box::new(LockStage::new(TineLock::new(0), TineLock::new(0)))
+    }
+    fn recursive() -> Box<dyn Stage> {
+        Box::new(LockStage::new(TineLock::new(TINE_LOCK_RECURSIVE), TineLock::new(TINE_LOCK_RECURSIVE)))
+    }
+    let plain_names =
+        ["lock.acquire", "lock.acquire, contended", "lock.release", "lock.acquire, leader woken", "lock.acquire, follower woken"];
+    let recursive_names = [
+        "lock.acquire, recursive",
+        "lock.acquire, recursive, contended",
+        "lock.release, recursive",
+        "lock.acquire, recursive, leader woken",
+        "lock.acquire, recursive, follower woken",
+    ];
+    let mut scenes = scenes(plain_names, plain);
+    scenes.extend(self::scenes(recursive_names, recursive));
+    let inner = |name, victim| Scene {
+        name,
+        stage: recursive,
+        before: &[],
+        sleepers: &[Act::Use, Act::Use],
+        victim,
+        thirds: &[Act::Use],
+    };
+    scenes.push(inner("lock.acquire, again", runs(&[Act::Acquire], Act::Acquire)));
+    scenes.push(inner("lock.release, inner", runs(&[Act::Acquire, Act::Acquire], Act::Release)));
+    scenes
 }
 
 pub fn runs(before: &'static [Act], act: Act) -> Victim {

@@ -9,9 +9,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod event;
 mod lock;
+mod queue;
 mod scene;
 mod seat;
+mod semaphore;
 mod standin;
 mod symbols;
 mod tracer;
@@ -41,7 +44,11 @@ fn main() {
 }
 
 fn scenes() -> Vec<Scene> {
-    let mut scenes = standin::sound();
+    let mut scenes = queue::scenes();
+    scenes.extend(lock::all_scenes());
+    scenes.extend(semaphore::scenes());
+    scenes.extend(event::scenes());
+    scenes.extend(standin::sound());
     scenes
 }
 
@@ -92,7 +99,7 @@ fn variants(scene: &Scene) -> Vec<Variant> {
         variants.push(Variant::LeaderToo);
     }
     variants.extend(scene.thirds.iter().map(|&act| Variant::Third(act)));
-    variants.extend(scene.thirds.iter().map(|&act| Variant::Impatient(act)));
+    variants.extend(scene.thirds.iter().filter(|act| act.has_timeout()).map(|&act| Variant::Impatient(act)));
     variants
 }
 
@@ -112,7 +119,7 @@ fn run_scene(lab: &Lab, scene: &Scene, density: Density, sum: &mut Tally, failur
         confine::label(&format!("{}, {variant}", scene.name));
         let start = Instant::now();
         let before = failures.len();
-        let tally = lab.run(scene, variant, &picked, failures);
+        let tally = lab.run(scene, variant, &picked, 3, failures);
         println!(
             "lab: {}, {variant}: {} instructions, {visible} visible, {} kills, {} landed, {} consumed by the dead, {} missed, \
              {} stalls, {} wrong, {}",
@@ -141,7 +148,7 @@ fn prove(lab: &Lab, fault: &str, scenes: &[Scene], failures: &mut Vec<String>) {
         confine::label(&format!("self: {fault}, {}", scene.name));
         let Ok(points) = lab.scout(scene) else { continue };
         for variant in variants(scene) {
-            lab.run(scene, variant, &Density::Visible.pick(&points), &mut findings);
+            lab.run(scene, variant, &Density::Visible.pick(&points), 1, &mut findings);
             if let Some(finding) = findings.first() {
                 let text = finding.lines().next().unwrap_or_default();
                 println!("lab: self, a lock with {fault}: found by {text} {}", seconds(start.elapsed()));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::Ordering::SeqCst;
 
 use crate::seat::{Act, RETURNED, Seat};
 use crate::support::child::{Child, End};
@@ -83,6 +84,8 @@ pub struct Participant {
     /// What it did before, of its own.
     pub before: &'static [Act],
     pub act: Act,
+    /// It slept when the victim began.
+    pub slept: bool,
     pub seat: &'static Seat,
     pub child: Child,
     /// Killed by the runner.
@@ -205,8 +208,8 @@ impl Lab {
         Ok(points)
     }
 
-    /// All trials at `points`.
-    pub fn run(&self, scene: &Scene, variant: Variant, points: &[Point], failures: &mut Vec<String>) -> Tally {
+    /// All trials at `points`, until so many `failures` were found that more would only repeat them.
+    pub fn run(&self, scene: &Scene, variant: Variant, points: &[Point], enough: usize, failures: &mut Vec<String>) -> Tally {
         let mut tally = Tally::default();
         for point in points {
             tally.trials += 1;
@@ -238,7 +241,7 @@ impl Lab {
                         point.steps,
                         watch.as_ref().map(String::as_str).unwrap_or_default(),
                     ));
-                    if tally.stalls + tally.wrong == 3 {
+                    if tally.stalls + tally.wrong == enough {
                         break;
                     }
                 }
@@ -259,7 +262,7 @@ impl Lab {
         let stage = stage.as_ref();
         let mut trial = self.set_up(scene, stage).map_err(Failure::Wrong)?;
         let watch = Watch::new(&trial.participants[0].child);
-        let result = self.operate(scene, variant, point, stage, &mut trial, place);
+        let result = self.operate(variant, point, stage, &mut trial, place);
         if result.is_err() {
             let mut text = watch.differences();
             for (number, participant) in trial.participants.iter_mut().enumerate() {
@@ -279,7 +282,6 @@ impl Lab {
 
     fn operate(
         &self,
-        scene: &Scene,
         variant: Variant,
         point: &Point,
         stage: &dyn Stage,
@@ -329,7 +331,7 @@ impl Lab {
         let starving = stage.starving(trial);
         if let Some(text) = starving {
             // Something in the library looks from time to time? It may: that is slow, not stuck.
-            if !clock::until(clock::patience(), || stage.starving(trial).is_none()) {
+            if !clock::until(clock::scaled(1.0), || stage.starving(trial).is_none()) {
                 return Err(Failure::Stall(text));
             }
         }
@@ -341,7 +343,7 @@ impl Lab {
             if !participant.killed && participant.child.try_reap() != Some(End::Code(0)) {
                 return Err(Failure::Wrong(format!("{:?} ended with {:?}", participant.act, participant.child.try_reap())));
             }
-            if participant.seat.odd.load(std::sync::atomic::Ordering::SeqCst) != 0 {
+            if participant.seat.odd.load(SeqCst) != 0 {
                 return Err(Failure::Wrong(format!("{:?} saw what must never be", participant.act)));
             }
         }
@@ -411,11 +413,14 @@ impl Lab {
             for &act in before {
                 stage.act(act, timeout_ms, seat);
             }
-            seat.traced.store(u32::from(traced), std::sync::atomic::Ordering::SeqCst);
+            seat.traced.store(u32::from(traced), SeqCst);
+            seat.ready.store(1, SeqCst);
             stage.act(act, timeout_ms, seat);
-            debug_assert!(seat.state.load(std::sync::atomic::Ordering::SeqCst) == RETURNED);
+            debug_assert!(seat.state.load(SeqCst) == RETURNED);
         });
-        Participant { before, act, seat, child, killed: false, may_time_out: timeout_ms == IMPATIENCE_MS }
+        // Who sleeps from here on sleeps in its operation. (No look at the child: that would take the victim's stop from the tracer.)
+        clock::until(clock::patience(), || seat.ready.load(SeqCst) != 0);
+        Participant { before, act, slept: timeout_ms < 0, seat, child, killed: false, may_time_out: timeout_ms == IMPATIENCE_MS }
     }
 }
 

@@ -26,6 +26,13 @@ pub enum Act {
     Clear,
 }
 
+impl Act {
+    /// Whether the call takes a timeout: the others wait for as long as a peer stands still inside.
+    pub fn has_timeout(self) -> bool {
+        matches!(self, Act::Put(_) | Act::Get | Act::Acquire | Act::Use | Act::Take | Act::Wait)
+    }
+}
+
 pub const STARTED: u32 = 1;
 pub const RETURNED: u32 = 2;
 
@@ -35,6 +42,8 @@ pub struct Seat {
     /// 0, [`STARTED`] or [`RETURNED`].
     pub state: AtomicU32,
     pub status: AtomicI32,
+    /// Its preparations are over.
+    pub ready: AtomicU32,
     /// It stops itself for the tracer before its operation.
     pub traced: AtomicU32,
     /// Counts what must never be: a message that is not whole, two inside a lock.
@@ -57,7 +66,7 @@ unsafe impl Plain for Seat {}
 
 impl Seat {
     pub fn reset(&self) {
-        for word in [&self.state, &self.traced, &self.odd, &self.saw, &self.died] {
+        for word in [&self.state, &self.ready, &self.traced, &self.odd, &self.saw, &self.died] {
             word.store(0, SeqCst);
         }
         self.status.store(0, SeqCst);

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
+use tine::ffi::status::{TINE_ETIMEDOUT, TINE_OK, TINE_OWNER_DIED};
 use tine::shm::{Object, RobustCell, Segment};
 use tine::sys::thread::Thread;
 use tine::sys::{Deadline, futex};
 use tine::timeout::Timeout;
 
-use crate::lock::{self, Lock, LockStage, OK, OWNER_DIED, TIMED_OUT};
+use crate::lock::{self, Lock, LockStage};
 use crate::scene::{Scene, Stage};
 
 const WAITERS: u32 = 1 << 31;
@@ -51,16 +52,16 @@ impl Lock for StandIn {
             if was & OWNER == 0 {
                 let keep = if self.fault == Fault::WakesNobodyElse { 0 } else { was & WAITERS };
                 if word.compare_exchange(was, thread.tid() | keep, SeqCst, SeqCst).is_ok() {
-                    break if was & DIED == 0 { OK } else { OWNER_DIED };
+                    break if was & DIED == 0 { TINE_OK } else { TINE_OWNER_DIED };
                 }
             } else if deadline.passed() {
-                break TIMED_OUT;
+                break TINE_ETIMEDOUT;
             } else if was & WAITERS != 0 || word.compare_exchange(was, was | WAITERS, SeqCst, SeqCst).is_ok() {
                 let _ = futex::wait(word, was | WAITERS, &deadline);
             }
         };
         thread.set_pending(word.as_ptr());
-        if status != TIMED_OUT {
+        if status != TINE_ETIMEDOUT {
             // SAFETY: the cell stays mapped as long as its object lives.
             unsafe { thread.link(word.as_ptr()).expect("room on the list") };
         }
@@ -81,7 +82,7 @@ impl Lock for StandIn {
             futex::wake(word, 1);
         }
         thread.clear_pending();
-        OK
+        TINE_OK
     }
 }
 

@@ -342,7 +342,7 @@ impl Watch {
         let mut text = String::new();
         for (mapping, copy) in &self.mappings {
             let words = bytes(mapping).chunks_exact(4).zip(copy.chunks_exact(4)).enumerate().filter(|(_, (now, was))| now != was);
-            for (at, (now, was)) in words.take(48) {
+            for (at, (now, was)) in words.take(24) {
                 let (now, was) = (u32::from_le_bytes(now.try_into().expect("4")), u32::from_le_bytes(was.try_into().expect("4")));
                 text += &format!("\n        {}+{:#x}: {was:#x} -> {now:#x}", mapping.name, at * 4);
             }

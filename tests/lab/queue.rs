@@ -1,0 +1,298 @@
+//! Queues: what was put is there, once; what a consumer took is gone; nobody sleeps before a message, room or a closed queue.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{Acquire, SeqCst};
+
+use tine::ffi::queue::{
+    tine_queue_close, tine_queue_free, tine_queue_get, tine_queue_new, tine_queue_options_t, tine_queue_put, tine_queue_size,
+    tine_queue_t,
+};
+use tine::ffi::status::{TINE_ECLOSED, TINE_EEMPTY, TINE_EFULL, TINE_OK};
+use tine::shm::layout::QueueShared;
+
+use crate::lock::runs;
+use crate::scene::{Books, Participant, Scene, Stage, Trial, Verdict, Victim};
+use crate::seat::{Act, BUFFER, Seat};
+use crate::support::{host, message};
+
+/// Messages above a quarter of this lie out of line.
+const RING: usize = 4096;
+const SMALL: usize = 64;
+const LARGE: usize = 2000;
+/// In the scenes in which producers sleep.
+const CAPACITY: usize = 2;
+
+struct QueueStage {
+    queue: *mut tine_queue_t,
+    /// The queue's words, read only: what everybody sees without taking part.
+    shared: *const QueueShared,
+    capacity: usize,
+    length: usize,
+    /// What the runner got.
+    got: RefCell<Vec<u64>>,
+}
+
+impl QueueStage {
+    fn new(capacity: usize, length: usize) -> Box<dyn Stage> {
+        warm();
+        let before = host::shared_mappings();
+        let queue = open(capacity);
+        let new = host::shared_mappings().into_iter().find(|mapping| mapping.name == "tine:queue" && !before.contains(mapping));
+        let shared = new.expect("a new queue has a mapping").start as *const QueueShared;
+        Box::new(QueueStage { queue, shared, capacity, length, got: RefCell::default() })
+    }
+
+    fn is_closed(&self) -> bool {
+        // SAFETY: the queue's mapping begins with its words and stays until the queue is freed.
+        unsafe { &*self.shared }.producers.closed().atomic().load(Acquire) != 0
+    }
+
+    fn size(&self) -> usize {
+        // SAFETY: a live queue.
+        unsafe { tine_queue_size(self.queue) }
+    }
+
+    fn put(&self, number: u64, timeout_ms: i64, seat: &Seat) -> i32 {
+        let mut bytes = vec![0; self.length];
+        message::fill(number, &mut bytes);
+        seat.begin();
+        // SAFETY: a live queue and as many bytes.
+        let status = unsafe { tine_queue_put(self.queue, bytes.as_ptr().cast(), bytes.len(), timeout_ms) };
+        seat.end(status)
+    }
+
+    fn get(&self, timeout_ms: i64, seat: &Seat) -> i32 {
+        let mut length = 0;
+        // The seat's memory is shared: it shows what a dead one was taking.
+        let buffer = seat.buffer.as_ptr().cast_mut().cast();
+        seat.begin();
+        // SAFETY: a live queue and a buffer of that size, which nobody reads meanwhile.
+        let status = unsafe { tine_queue_get(self.queue, buffer, BUFFER, timeout_ms, &mut length) };
+        seat.length.store(length as u64, SeqCst);
+        seat.end(status);
+        if status == TINE_OK {
+            match message::number(&seat.message(length)) {
+                Some(number) if length == self.length => self.got.borrow_mut().push(number),
+                _ => seat.is_odd(),
+            }
+        }
+        status
+    }
+}
+
+/// One queue for first-use initialisation, made once.
+fn warm() -> *mut tine_queue_t {
+    static WARM: OnceLock<usize> = OnceLock::new();
+    *WARM.get_or_init(|| open(0) as usize) as *mut tine_queue_t
+}
+
+fn open(capacity: usize) -> *mut tine_queue_t {
+    // SAFETY: zeros are the defaults.
+    let mut options: tine_queue_options_t = unsafe { std::mem::zeroed() };
+    options.size = size_of::<tine_queue_options_t>();
+    options.capacity = capacity;
+    options.capacity_bytes = RING;
+    let mut queue = ptr::null_mut();
+    // SAFETY: live options and a place for the handle.
+    let status = unsafe { tine_queue_new(&options, &mut queue) };
+    assert_eq!(status, TINE_OK, "tine_queue_new");
+    queue
+}
+
+impl Drop for QueueStage {
+    fn drop(&mut self) {
+        // SAFETY: ours, and no call is running on it in this process.
+        unsafe { tine_queue_free(self.queue) };
+    }
+}
+
+impl Stage for QueueStage {
+    fn act(&self, act: Act, timeout_ms: i64, seat: &Seat) -> i32 {
+        match act {
+            Act::Put(number) => self.put(number, timeout_ms, seat),
+            Act::Get => self.get(timeout_ms, seat),
+            Act::Close => {
+                seat.begin();
+                // SAFETY: a live queue.
+                seat.end(unsafe { tine_queue_close(self.queue) })
+            }
+            other => unreachable!("{other:?} is nothing for a queue"),
+        }
+    }
+
+    fn warm_up(&self, _: Act) {
+        let bytes = [0u8; SMALL];
+        let mut buffer = [0u8; SMALL];
+        // SAFETY: a live queue, as many bytes.
+        unsafe {
+            tine_queue_put(warm(), bytes.as_ptr().cast(), SMALL, 0);
+            tine_queue_get(warm(), buffer.as_mut_ptr().cast(), SMALL, 0, ptr::null_mut());
+            tine_queue_get(warm(), buffer.as_mut_ptr().cast(), SMALL, 1, ptr::null_mut());
+        }
+    }
+
+    fn starving(&self, trial: &Trial) -> Option<String> {
+        let size = self.size();
+        let getters = trial.count(|participant| participant.waits() && participant.act == Act::Get);
+        let putters = trial.count(|participant| participant.waits() && matches!(participant.act, Act::Put(_)));
+        if self.is_closed() && getters + putters > 0 {
+            return Some(format!("{getters} getters and {putters} putters sleep although the queue is closed"));
+        }
+        if size > 0 && getters > 0 {
+            return Some(format!("{getters} getters sleep although {size} messages are there"));
+        }
+        if self.capacity > 0 && size < self.capacity && putters > 0 {
+            return Some(format!("{putters} putters sleep although {size} of {} places are taken", self.capacity));
+        }
+        None
+    }
+
+    fn release_all(&self, trial: &mut Trial) -> Verdict {
+        if self.is_closed() {
+            return Ok(());
+        }
+        for probe in 0..trial.count(|participant| participant.waits() && participant.act == Act::Get) {
+            trial.must(self, Act::Put(1000 + probe as u64))?;
+        }
+        for _ in 0..trial.count(|participant| participant.waits() && matches!(participant.act, Act::Put(_))) {
+            trial.must(self, Act::Get)?;
+        }
+        Ok(())
+    }
+
+    fn audit(&self, trial: &mut Trial) -> Result<Books, String> {
+        let closed = self.is_closed();
+        let end = if closed { TINE_ECLOSED } else { TINE_EEMPTY };
+        let status = loop {
+            match trial.try_act(self, Act::Get, 0) {
+                TINE_OK => {}
+                status => break status,
+            }
+        };
+        if status != end || self.size() != 0 {
+            return Err(format!("drained, with {} messages left: {status} instead of {end}", self.size()));
+        }
+        let books = self.settle(trial, closed)?;
+        // The queue goes on.
+        let status = trial.try_act(self, Act::Put(9000), 0);
+        if closed {
+            return if status == TINE_ECLOSED { Ok(books) } else { Err(format!("a put after close answers {status}")) };
+        }
+        trial.must(self, Act::Get)?;
+        if status != TINE_OK || self.got.borrow().last() != Some(&9000) {
+            return Err(format!("a put and a get at the end: {status}, got {:?}", self.got.borrow().last()));
+        }
+        Ok(books)
+    }
+}
+
+impl QueueStage {
+    /// What was put against what was got.
+    fn settle(&self, trial: &Trial, closed: bool) -> Result<Books, String> {
+        let mut received: HashMap<u64, usize> = HashMap::new();
+        let mut suspects = Vec::new();
+        let (mut certain, mut possible) = (Vec::new(), Vec::new());
+        for number in self.got.borrow().iter() {
+            *received.entry(*number).or_default() += 1;
+        }
+        for (act, status) in &trial.done {
+            if let (Act::Put(number), TINE_OK) = (act, *status) {
+                certain.push(*number);
+            }
+        }
+        let mut consumed = 0;
+        for participant in &trial.participants {
+            let status = participant.returned();
+            match (participant.act, status) {
+                (Act::Put(number), Some(TINE_OK)) => certain.push(number),
+                (Act::Put(number), None) if participant.killed => possible.push(number),
+                (Act::Get, Some(TINE_OK)) => {
+                    *received.entry(taken(participant)).or_default() += 1;
+                    consumed += usize::from(participant.killed);
+                }
+                (Act::Get, None) if participant.killed => suspects.push(taken(participant)),
+                (Act::Close, Some(TINE_OK)) if closed => {}
+                (Act::Close, None) if participant.killed => {}
+                (_, Some(TINE_ECLOSED)) if closed => {}
+                (Act::Put(_), Some(TINE_EFULL)) | (Act::Get, Some(TINE_EEMPTY)) if participant.may_time_out => {}
+                (act, status) => return Err(format!("{act:?} answers {status:?}")),
+            }
+        }
+        let taken_by_victim = consumed > 0;
+        for number in &certain {
+            match received.remove(number) {
+                Some(1) => {}
+                Some(times) => return Err(format!("message {number} came {times} times")),
+                None if suspects.contains(number) => consumed += 1,
+                None => return Err(format!("message {number} is lost; the dead were taking {suspects:?}")),
+            }
+        }
+        let mut published = false;
+        for number in &possible {
+            match received.remove(number) {
+                Some(1) => published = true,
+                Some(times) => return Err(format!("message {number} came {times} times")),
+                None if suspects.contains(number) => consumed += 1,
+                None => {}
+            }
+        }
+        if let Some(number) = received.keys().next() {
+            return Err(format!("message {number} came from nowhere"));
+        }
+        let landed = match trial.victim().act {
+            Act::Put(number) => published || certain.contains(&number),
+            Act::Get => taken_by_victim || consumed > 0,
+            _ => closed,
+        };
+        Ok(Books { landed, consumed })
+    }
+}
+
+/// The number of the message that this one got, or was taking when it died.
+fn taken(participant: &Participant) -> u64 {
+    u64::from_le_bytes(participant.seat.message(8).try_into().expect("eight bytes"))
+}
+
+pub fn scenes() -> Vec<Scene> {
+    fn empty() -> Box<dyn Stage> {
+        QueueStage::new(0, SMALL)
+    }
+    fn full() -> Box<dyn Stage> {
+        QueueStage::new(CAPACITY, SMALL)
+    }
+    fn large() -> Box<dyn Stage> {
+        QueueStage::new(0, LARGE)
+    }
+    fn large_full() -> Box<dyn Stage> {
+        QueueStage::new(CAPACITY, LARGE)
+    }
+    const NONE: &[Act] = &[];
+    const GETTERS: &[Act] = &[Act::Get, Act::Get];
+    const PUTTERS: &[Act] = &[Act::Put(11), Act::Put(12)];
+    const GETTERS3: &[Act] = &[Act::Get, Act::Get, Act::Get];
+    const PUTTERS3: &[Act] = &[Act::Put(11), Act::Put(12), Act::Put(13)];
+    const FILLED: &[Act] = &[Act::Put(1), Act::Put(2)];
+    const ALL: &[Act] = &[Act::Put(301), Act::Get, Act::Close];
+    const BOTH: &[Act] = &[Act::Put(301), Act::Get];
+    let scene = |name, stage, before, sleepers, victim, thirds| Scene { name, stage, before, sleepers, victim, thirds };
+    let woken = |sleeper, wake| Victim::Woken { sleeper, wake };
+    vec![
+        scene("queue.put", empty, NONE, GETTERS, runs(&[], Act::Put(1)), ALL),
+        scene("queue.put, full", full, FILLED, PUTTERS, runs(&[], Act::Put(3)), ALL),
+        scene("queue.put, large", large, NONE, GETTERS, runs(&[], Act::Put(1)), BOTH),
+        scene("queue.get", full, FILLED, PUTTERS, runs(&[], Act::Get), ALL),
+        scene("queue.get, empty", empty, NONE, GETTERS, runs(&[], Act::Get), ALL),
+        scene("queue.get, large", large_full, FILLED, PUTTERS, runs(&[], Act::Get), BOTH),
+        scene("queue.close, getters asleep", empty, NONE, GETTERS, runs(&[], Act::Close), ALL),
+        scene("queue.close, putters asleep", full, FILLED, PUTTERS, runs(&[], Act::Close), ALL),
+        scene("queue.get, leader woken", empty, NONE, GETTERS3, woken(0, &[Act::Put(1)]), BOTH),
+        scene("queue.get, follower woken", empty, NONE, GETTERS3, woken(1, &[Act::Put(1)]), BOTH),
+        scene("queue.get, leader woken by close", empty, NONE, GETTERS, woken(0, &[Act::Close]), BOTH),
+        scene("queue.get, large, leader woken", large, NONE, GETTERS3, woken(0, &[Act::Put(1)]), BOTH),
+        scene("queue.put, leader woken", full, FILLED, PUTTERS3, woken(0, &[Act::Get]), BOTH),
+        scene("queue.put, follower woken", full, FILLED, PUTTERS3, woken(1, &[Act::Get]), BOTH),
+    ]
+}
