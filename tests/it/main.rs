@@ -5,6 +5,7 @@ mod abi;
 mod boundary;
 mod c_tests;
 mod contract;
+mod cpp_tests;
 mod header;
 mod install;
 mod readme;
