@@ -32,7 +32,7 @@ fn code(process: &Process) -> i32 {
     process.exit_code().expect("a code")
 }
 
-fn sleep() -> i32 {
+fn wait_for_ever() -> i32 {
     let _ = poll::readable(&[], &Deadline::new(Timeout::Forever));
     0
 }
@@ -76,7 +76,7 @@ fn a_daemon_has_a_watcher_and_others_have_not() {
 }
 
 fn a_stopped_child_is_stopped_for_good() {
-    let child = start(sleep);
+    let child = start(wait_for_ever);
     child.stop(Timeout::Forever).unwrap();
     let ExitInfo { ending, reason, times } = child.exit_info().unwrap();
     assert_eq!(ending, Some(Ending::Signaled { signal: libc::SIGTERM, core: false }));
@@ -85,7 +85,7 @@ fn a_stopped_child_is_stopped_for_good() {
 }
 
 fn the_status_is_lost_only_if_nobody_knows() {
-    let child = start(sleep);
+    let child = start(wait_for_ever);
     child.kill().unwrap();
     // The host reaps it before the library can.
     system::ending(child.pid());
@@ -122,7 +122,7 @@ fn handles_count_for_nothing() {
     assert_eq!(code(&start(|| 0)), 0);
     let before = descriptors::count_open().unwrap();
     for _ in 0..50 {
-        let running = start(sleep);
+        let running = start(wait_for_ever);
         running.kill().unwrap();
         drop(running);
     }

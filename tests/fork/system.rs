@@ -41,6 +41,11 @@ fn sleeper() -> i32 {
     child(|| poll::readable(&[], &Deadline::new(Timeout::Forever)).map_or(1, |_| 0))
 }
 
+fn open(fd: i32) -> bool {
+    // SAFETY: plain numbers.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
 /// How a child ends.
 pub fn ending(pid: i32) -> Ending {
     match wait::reap_blocking(Child::Pid(pid)) {
@@ -117,9 +122,9 @@ fn all_descriptors_but_some_are_closed() {
     let shared = memory.segment().fd().as_raw_fd();
     let other = tine::sys::memory::create(c"other", 4096).unwrap().into_raw_fd();
     let kept = fd::eventfd().unwrap().into_raw_fd();
+    // SAFETY: plain numbers.
     let high = unsafe { libc::fcntl(kept, libc::F_DUPFD_CLOEXEC, 500) };
     assert!(high >= 500);
-    let open = |fd: i32| unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 };
     let list = [1, 2, kept];
     let with_memory = child(|| {
         descriptors::close_all_except(&list, Keep::ListedAndSharedMemory);
@@ -141,6 +146,7 @@ fn all_descriptors_but_some_are_closed() {
 }
 
 fn signals_are_blocked_and_back_as_they_were() {
+    // SAFETY: a live set.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&mut set);
@@ -159,9 +165,11 @@ fn signals_are_blocked_and_back_as_they_were() {
 }
 
 fn dispositions_become_default() {
+    // SAFETY: plain numbers.
     unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
     let pid = child(|| {
         signal::set_all_default();
+        // SAFETY: a plain number.
         unsafe { libc::raise(libc::SIGTERM) }
     });
     assert_eq!(ending(pid), Ending::Signaled { signal: libc::SIGTERM, core: false });
@@ -178,7 +186,6 @@ fn the_epoch_changes_in_a_child() {
 fn a_private_descriptor_is_closed_by_its_process_only() {
     let own = fd::PrivateFd::new(fd::eventfd().unwrap());
     let number = own.as_raw_fd();
-    let open = |fd: i32| unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 };
     let pid = match fork::fork().unwrap() {
         Forked::Child => {
             drop(own);
@@ -208,20 +215,25 @@ fn an_exit_handler_is_given_the_code() {
 
 fn stdio_of_a_child_can_be_purged() {
     let (read, write) = fd::pipe().unwrap();
-    let pid = child(|| unsafe {
-        libc::dup2(write.as_raw_fd(), 1);
-        libc::printf(c"once;".as_ptr());
+    let print = |text: &std::ffi::CStr| {
+        // SAFETY: a NUL-terminated format without arguments.
+        unsafe { libc::printf(text.as_ptr()) };
+    };
+    let pid = child(|| {
+        // SAFETY: plain numbers.
+        unsafe { libc::dup2(write.as_raw_fd(), 1) };
+        print(c"once;");
         stdio::flush_before_fork();
-        libc::printf(c"not flushed, so the parent's;".as_ptr());
+        print(c"not flushed, so the parent's;");
         let child = child(|| {
             stdio::purge_in_child();
-            libc::printf(c"child;".as_ptr());
+            print(c"child;");
             stdio::flush_at_end();
             0
         });
         ending(child);
         stdio::purge_in_child();
-        libc::printf(c"parent;".as_ptr());
+        print(c"parent;");
         crate::runner::exit(0)
     });
     drop(write);
