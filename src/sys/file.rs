@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::errno;
 use super::memory::file_size_limit;
+use super::thread::page_size;
 
 /// Writes all of `data`. Above RLIMIT_FSIZE this is EFBIG: the kernel would send SIGXFSZ.
 pub fn write_at(fd: BorrowedFd, mut data: &[u8], mut offset: u64) -> Result<(), i32> {
@@ -58,9 +59,9 @@ pub fn punch(fd: BorrowedFd, offset: u64, length: u64) {
     {}
 }
 
-/// [`punch`] to the end of the file.
+/// [`punch`] to the end of the file, and of its last page: of a page that is punched in part nothing is given back.
 pub fn punch_from(fd: BorrowedFd, offset: u64) {
     // SAFETY: a plain number.
     let end = unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_END) };
-    punch(fd, offset, u64::try_from(end).unwrap_or(0).saturating_sub(offset));
+    punch(fd, offset, u64::try_from(end).unwrap_or(0).saturating_sub(offset).next_multiple_of(page_size() as u64));
 }
