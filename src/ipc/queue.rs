@@ -775,6 +775,9 @@ fn common_error(step: Step) -> Error {
 }
 
 #[cfg(test)]
+mod exploration;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{self, Thread};
 
 use super::schedule::{Bounds, Chooser, Point, Schedule};
+use super::sim::OBSERVER;
 use super::world::{Event, Next, World};
 use super::{Names, Rest, Scenario, Sim};
 
@@ -245,6 +246,7 @@ impl<S: Scenario> Clone for Stage<'_, S> {
 impl<S: Scenario> Copy for Stage<'_, S> {}
 
 fn describe(thread: usize, event: &Event, names: &Names) -> String {
+    let thread = if thread == OBSERVER { "the observer".into() } else { thread.to_string() };
     match event {
         Event::Happened(what) => format!("{thread} {what}"),
         Event::Did { what, word, before, after } if before == after => {

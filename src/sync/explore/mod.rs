@@ -27,6 +27,7 @@ use std::fmt::Write as _;
 use crate::shm::RobustCell;
 
 use baton::Stage;
+pub use scenarios::LONG;
 use schedule::{Bounds, Chooser, Depth, Schedule};
 pub use sim::Sim;
 use world::{Fate, World};

@@ -17,7 +17,7 @@ pub struct Sim<'a> {
     me: usize,
 }
 
-const OBSERVER: usize = usize::MAX;
+pub(super) const OBSERVER: usize = usize::MAX;
 
 impl<'a> Sim<'a> {
     pub(super) fn new(baton: &'a Baton, me: usize) -> Sim<'a> {
