@@ -22,7 +22,7 @@ mod tracer;
 use std::env;
 use std::time::{Duration, Instant};
 
-use scene::{Density, Lab, Scene, Tally, Variant};
+use scene::{Density, Lab, Pace, Plan, Scene, Tally, Variant};
 use support::arguments::Arguments;
 use support::{arena, clock, confine};
 
@@ -54,6 +54,7 @@ fn scenes() -> Vec<Scene> {
 
 fn run(arguments: &Arguments, density: Density) -> i32 {
     tracer::stay_on_one_core();
+    tracer::give_priority(0, tracer::HIGH);
     tracer::start_interval_timer();
     if !tracer::is_permitted() {
         println!("lab: skipped: ptrace is not permitted here");
@@ -92,39 +93,48 @@ fn run(arguments: &Arguments, density: Density) -> i32 {
     i32::from(!failures.is_empty())
 }
 
-/// The variants of a scene: alone, the leader killed as well, and each third process with and without patience.
-fn variants(scene: &Scene) -> Vec<Variant> {
-    let mut variants = vec![Variant::AtOnce];
+/// What to try in a scene: alone, the leader killed as well, each third process with and without patience; and alone with others
+/// that come late.
+fn plans(lab: &Lab, scene: &Scene, density: Density) -> Result<Vec<Plan>, String> {
+    let mut variants = vec![(Variant::AtOnce, Pace::Prompt), (Variant::AtOnce, Pace::Late)];
     if scene.sleepers.len() > 1 {
-        variants.push(Variant::LeaderToo);
+        variants.push((Variant::LeaderToo, Pace::Prompt));
     }
-    variants.extend(scene.thirds.iter().map(|&act| Variant::Third(act)));
-    variants.extend(scene.thirds.iter().filter(|act| act.has_timeout()).map(|&act| Variant::Impatient(act)));
-    variants
+    variants.extend(scene.thirds.iter().map(|&act| (Variant::Third(act), Pace::Prompt)));
+    let timed = scene.thirds.iter().filter(|act| act.has_timeout());
+    variants.extend(timed.map(|&act| (Variant::Impatient(act), Pace::Prompt)));
+    let prompt = lab.scout(scene, Pace::Prompt)?;
+    let late = lab.scout(scene, Pace::Late)?;
+    let plan = |(variant, pace)| {
+        let points = if pace == Pace::Late { late.clone() } else { prompt.clone() };
+        Plan { variant, pace, picked: density.pick(&points), points }
+    };
+    Ok(variants.into_iter().map(plan).collect())
 }
 
 fn run_scene(lab: &Lab, scene: &Scene, density: Density, sum: &mut Tally, failures: &mut Vec<String>) {
     confine::label(&format!("{}: scouting", scene.name));
-    let points = match lab.scout(scene) {
-        Ok(points) => points,
+    let plans = match plans(lab, scene, density) {
+        Ok(plans) => plans,
         Err(text) => {
             println!("lab: {}: FAILED: {text}", scene.name);
             failures.push(text);
             return;
         }
     };
-    let picked = density.pick(&points);
-    let visible = points.iter().filter(|point| point.visible).count();
-    for variant in variants(scene) {
-        confine::label(&format!("{}, {variant}", scene.name));
+    for plan in plans {
+        confine::label(&format!("{}, {}", scene.name, plan.variant));
         let start = Instant::now();
         let before = failures.len();
-        let tally = lab.run(scene, variant, &picked, 3, failures);
+        let tally = lab.run(scene, &plan, 3, failures);
+        let late = if plan.pace == Pace::Late { ", the others late" } else { "" };
         println!(
-            "lab: {}, {variant}: {} instructions, {visible} visible, {} kills, {} landed, {} consumed by the dead, {} missed, \
-             {} stalls, {} wrong, {}",
+            "lab: {}, {}{late}: {} instructions, {} visible, {} kills, {} landed, {} consumed by the dead, {} missed, {} stalls, \
+             {} wrong, {}",
             scene.name,
-            points.len() - 1,
+            plan.variant,
+            plan.points.len() - 1,
+            plan.points.iter().filter(|point| point.visible).count(),
             tally.kills,
             tally.landed,
             tally.consumed,
@@ -146,12 +156,11 @@ fn prove(lab: &Lab, fault: &str, scenes: &[Scene], failures: &mut Vec<String>) {
     let mut findings = Vec::new();
     for scene in scenes {
         confine::label(&format!("self: {fault}, {}", scene.name));
-        let Ok(points) = lab.scout(scene) else { continue };
-        for variant in variants(scene) {
-            lab.run(scene, variant, &Density::Visible.pick(&points), 1, &mut findings);
+        for plan in plans(lab, scene, Density::Visible).unwrap_or_default() {
+            lab.run(scene, &plan, 1, &mut findings);
             if let Some(finding) = findings.first() {
-                let text = finding.lines().next().unwrap_or_default();
-                println!("lab: self, a lock with {fault}: found by {text} {}", seconds(start.elapsed()));
+                let place = finding.lines().nth(1).unwrap_or_default().trim();
+                println!("lab: self, a lock with {fault}: found: {place}, {}", seconds(start.elapsed()));
                 return;
             }
         }

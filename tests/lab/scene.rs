@@ -1,6 +1,5 @@
 //! One operation under the knife: what is there before, who sleeps, what the victim does, who may act meanwhile; and the trials.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -144,8 +143,64 @@ impl Trial {
         status
     }
 
+    /// The victim, and everybody else.
+    fn split(&mut self) -> (&mut Participant, &mut [Participant]) {
+        self.participants.split_first_mut().expect("there is a victim")
+    }
+
     fn children(&mut self) -> Vec<&mut Child> {
-        self.participants.iter_mut().filter(|participant| !participant.killed).map(|participant| &mut participant.child).collect()
+        children(&mut self.participants)
+    }
+}
+
+/// Those that were not killed.
+fn children(participants: &mut [Participant]) -> Vec<&mut Child> {
+    participants.iter_mut().filter(|participant| !participant.killed).map(|participant| &mut participant.child).collect()
+}
+
+/// When the others do what the victim's system calls give them to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Before the victim's next instruction: whom it wakes stands before its words at once.
+    Prompt,
+    /// When the victim stands still at last.
+    Late,
+}
+
+impl Pace {
+    fn settle(self, others: &mut [Participant]) {
+        if self == Pace::Prompt {
+            rest::came_to_rest(&mut children(others));
+        }
+    }
+}
+
+/// What to try in a scene.
+pub struct Plan {
+    pub variant: Variant,
+    pub pace: Pace,
+    /// The operation as it was scouted at this pace.
+    pub points: Vec<Point>,
+    /// Where to kill.
+    pub picked: Vec<usize>,
+}
+
+/// What to tell about a failure.
+#[derive(Default)]
+struct Report {
+    place: Option<u64>,
+    words: String,
+}
+
+impl Report {
+    fn text(&self, scene: &Scene, plan: &Plan, goal: usize) -> String {
+        let place = crate::symbols::name(self.place.unwrap_or(plan.points[goal].counter));
+        let asleep = if plan.points[goal].asleep { ", asleep in it" } else { "" };
+        let Report { words, .. } = self;
+        format!(
+            "\n      {}, {}, the others {:?}: after {goal} instructions, before {place}{asleep}{words}",
+            scene.name, plan.variant, plan.pace
+        )
     }
 }
 
@@ -194,77 +249,52 @@ pub struct Lab {
 
 impl Lab {
     /// Walks through the victim's operation and notes all points.
-    pub fn scout(&self, scene: &Scene) -> Result<Vec<Point>, String> {
+    pub fn scout(&self, scene: &Scene, pace: Pace) -> Result<Vec<Point>, String> {
         let stage = (scene.stage)();
         let mut trial = self.set_up(scene, stage.as_ref())?;
-        let victim = &mut trial.participants[0];
-        let points = tracer::scout(&mut victim.child, victim.seat);
-        victim.child.kill();
-        victim.killed = true;
-        // Whatever is found here is found again, at the point that it belongs to.
-        for participant in &mut trial.participants {
-            participant.child.kill();
-        }
-        Ok(points)
+        let (victim, others) = trial.split();
+        pace.settle(others);
+        Ok(tracer::scout(&mut victim.child, victim.seat, || pace.settle(others)))
     }
 
-    /// All trials at `points`, until so many `failures` were found that more would only repeat them.
-    pub fn run(&self, scene: &Scene, variant: Variant, points: &[Point], enough: usize, failures: &mut Vec<String>) -> Tally {
+    /// All trials at the `picked` ones of `points`, until so many `failures` were found that more would only repeat them.
+    pub fn run(&self, scene: &Scene, plan: &Plan, enough: usize, failures: &mut Vec<String>) -> Tally {
         let mut tally = Tally::default();
-        for point in points {
+        for &goal in &plan.picked {
             tally.trials += 1;
-            let watch = &mut None;
-            let mut place = None;
-            match self.trial(scene, variant, point, watch, &mut place) {
+            let mut report = Report::default();
+            match self.trial(scene, plan, goal, &mut report) {
                 Ok(finding) => {
                     tally.kills += usize::from(finding.killed);
                     tally.landed += usize::from(finding.landed);
                     tally.consumed += finding.consumed;
                     tally.missed += usize::from(finding.missed);
+                    continue;
                 }
-                Err(failure) => {
-                    let text = match failure {
-                        Failure::Stall(text) => {
-                            tally.stalls += 1;
-                            format!("stall: {text}")
-                        }
-                        Failure::Wrong(text) => {
-                            tally.wrong += 1;
-                            format!("wrong: {text}")
-                        }
-                    };
-                    let place = crate::symbols::name(place.unwrap_or(point.counter));
-                    let asleep = if point.asleep { ", asleep in it" } else { "" };
-                    failures.push(format!(
-                        "{}, {variant}: after {} instructions, before {place}{asleep}:\n      {text}{}",
-                        scene.name,
-                        point.steps,
-                        watch.as_ref().map(String::as_str).unwrap_or_default(),
-                    ));
-                    if tally.stalls + tally.wrong == enough {
-                        break;
-                    }
+                Err(Failure::Stall(text)) => {
+                    tally.stalls += 1;
+                    failures.push(format!("stall: {text}{}", report.text(scene, plan, goal)));
                 }
+                Err(Failure::Wrong(text)) => {
+                    tally.wrong += 1;
+                    failures.push(format!("wrong: {text}{}", report.text(scene, plan, goal)));
+                }
+            }
+            if tally.stalls + tally.wrong == enough {
+                break;
             }
         }
         tally
     }
 
-    fn trial(
-        &self,
-        scene: &Scene,
-        variant: Variant,
-        point: &Point,
-        words: &mut Option<String>,
-        place: &mut Option<u64>,
-    ) -> Result<Finding, Failure> {
+    fn trial(&self, scene: &Scene, plan: &Plan, goal: usize, report: &mut Report) -> Result<Finding, Failure> {
         let stage = (scene.stage)();
         let stage = stage.as_ref();
         let mut trial = self.set_up(scene, stage).map_err(Failure::Wrong)?;
         let watch = Watch::new(&trial.participants[0].child);
-        let result = self.operate(variant, point, stage, &mut trial, place);
+        let result = self.operate(plan, goal, stage, &mut trial, report);
         if result.is_err() {
-            let mut text = watch.differences();
+            report.words = watch.differences();
             for (number, participant) in trial.participants.iter_mut().enumerate() {
                 let state = if participant.killed {
                     "killed".to_owned()
@@ -273,26 +303,28 @@ impl Lab {
                 } else {
                     "ended".to_owned()
                 };
-                text += &format!("\n        participant {number}: {:?}, {state}, {:?}", participant.act, participant.returned());
+                let (act, returned) = (participant.act, participant.returned());
+                report.words += &format!("\n        participant {number}: {act:?}, {state}, {returned:?}");
             }
-            *words = Some(text);
         }
         result
     }
 
     fn operate(
         &self,
-        variant: Variant,
-        point: &Point,
+        plan: &Plan,
+        goal: usize,
         stage: &dyn Stage,
         trial: &mut Trial,
-        place: &mut Option<u64>,
+        report: &mut Report,
     ) -> Result<Finding, Failure> {
-        let stand = tracer::go_to(&mut trial.participants[0].child, point);
+        let (victim, others) = trial.split();
+        plan.pace.settle(others);
+        let stand = tracer::go_to(&mut victim.child, &plan.points, goal, || plan.pace.settle(others));
         if stand == Stand::Stopped {
-            *place = Some(tracer::counter(&trial.participants[0].child));
+            report.place = Some(tracer::counter(&victim.child));
         }
-        match variant {
+        match plan.variant {
             Variant::AtOnce | Variant::LeaderToo => {}
             Variant::Third(act) => {
                 let third = self.participant(stage, trial.participants.len(), &[], act, clock::patience_ms() * 8, false);
@@ -319,7 +351,7 @@ impl Lab {
         }
         let killed = trial.participants[0].child.kill() == End::Signal(libc::SIGKILL);
         trial.participants[0].killed = killed;
-        if variant == Variant::LeaderToo {
+        if plan.variant == Variant::LeaderToo {
             if let Some(leader) = trial.participants.get_mut(1) {
                 leader.killed = leader.child.kill() == End::Signal(libc::SIGKILL);
             }
@@ -336,7 +368,7 @@ impl Lab {
             }
         }
         stage.release_all(trial).map_err(Failure::Wrong)?;
-        if !rest::all_ended(&mut trial.children(), clock::patience()) {
+        if !rest::all_ended(&mut trial.children()) {
             return Err(Failure::Stall("somebody still sleeps although there is something for everybody".into()));
         }
         for participant in &mut trial.participants {
@@ -348,7 +380,7 @@ impl Lab {
             }
         }
         let Books { landed, consumed } = stage.audit(trial).map_err(Failure::Wrong)?;
-        Ok(Finding { killed, landed, consumed, missed: stand == Stand::Over && point.visit > 0 })
+        Ok(Finding { killed, landed, consumed, missed: stand != plan.points[goal].stand() })
     }
 
     /// The object, the sleepers asleep, the victim at the beginning of its operation.
@@ -409,6 +441,7 @@ impl Lab {
         let seat = &self.seats[seat];
         seat.reset();
         let child = Child::fork(|| {
+            tracer::give_priority(0, tracer::LOW);
             stage.warm_up(act);
             for &act in before {
                 stage.act(act, timeout_ms, seat);
@@ -434,30 +467,19 @@ pub enum Density {
 }
 
 impl Density {
-    pub fn pick(self, points: &[Point]) -> Vec<Point> {
-        if self == Density::Every {
-            return points.to_vec();
-        }
-        // Many in a row at one place are a `rep` instruction that copies: its beginning and its end will do.
-        let mut runs: BTreeMap<usize, usize> = BTreeMap::new();
-        let mut start = 0;
-        for (at, point) in points.iter().enumerate() {
-            if point.counter != points[start].counter {
-                start = at;
-            }
-            *runs.entry(start).or_default() += 1;
-        }
+    pub fn pick(self, points: &[Point]) -> Vec<usize> {
+        let last = points.len() - 1;
+        // A few more than the visible ones: should the watch be blind for something, not all is lost.
         let stride = (points.len() / 8).max(1);
-        let mut picked = Vec::new();
-        for (&start, &length) in &runs {
-            for at in start..start + length {
-                let copies = length > 8 && at > start + 2 && at + 2 < start + length;
-                let last = at + 1 == points.len();
-                if (points[at].visible && !copies) || at % stride == stride - 1 || last {
-                    picked.push(points[at]);
-                }
-            }
-        }
-        picked
+        let copies = |at: usize| {
+            // Many in a row at one place are a `rep` instruction that copies: its beginning and its end will do.
+            let place = points[at].counter;
+            at >= 3 && at + 3 <= last && (at - 3..=at + 3).all(|near| points[near].counter == place)
+        };
+        (0..=last)
+            .filter(|&at| {
+                self == Density::Every || (points[at].visible && !copies(at)) || at % stride == stride - 1 || at == last
+            })
+            .collect()
     }
 }

@@ -9,7 +9,6 @@
 //! `rep` instructions stop once for each repetition, when stepped. On aarch64 this needs the LSE atomics: a load-exclusive loop
 //! never gets through when it is stepped.
 
-use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering::SeqCst;
@@ -49,19 +48,24 @@ mod arch {
     }
 }
 
-/// A place in the victim's operation.
+/// The victim's operation after one more instruction than the point before.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
-    /// Instructions since the operation began.
-    pub steps: usize,
-    /// The next instruction …
+    /// Where the next instruction lies.
     pub counter: u64,
-    /// … which was met so many times on the way, this time included; 0: it stands there at the start.
-    pub visit: usize,
     /// The last instruction changed something that outlives the victim.
     pub visible: bool,
-    /// One further: inside the system call that is the next instruction, asleep.
+    /// The last instruction was a system call.
+    pub called: bool,
+    /// Not after the next instruction but inside: it is a system call, and the victim sleeps in it.
     pub asleep: bool,
+}
+
+impl Point {
+    /// How a victim that came here stands.
+    pub fn stand(&self) -> Stand {
+        if self.asleep { Stand::Asleep } else { Stand::Stopped }
+    }
 }
 
 /// Where a victim stands.
@@ -124,57 +128,58 @@ pub fn woken(child: &mut Child) -> bool {
     false
 }
 
-/// Steps through the whole operation of a victim that stands at its beginning.
-pub fn scout(child: &mut Child, seat: &Seat) -> Vec<Point> {
+/// Steps through the whole operation of a victim that stands at its beginning. After each system call `settle` runs: what the
+/// others do with it they may do before the victim goes on.
+pub fn scout(child: &mut Child, seat: &Seat, mut settle: impl FnMut()) -> Vec<Point> {
+    give_priority(child.pid(), HIGH);
     let mut watch = Watch::new(child);
-    let mut visits: HashMap<u64, usize> = HashMap::new();
-    let start = counter(child);
-    let mut points = vec![Point { steps: 0, counter: start, visit: 0, visible: true, asleep: false }];
+    let mut points = vec![Point { counter: counter(child), visible: true, called: false, asleep: false }];
     while points.len() < LONGEST {
-        let was = points.last().expect("never empty").counter;
-        let calls = text(child, was, arch::SYSTEM_CALL.len()) == arch::SYSTEM_CALL;
+        let was = *points.last().expect("never empty");
+        let called = text(child, was.counter, arch::SYSTEM_CALL.len()) == arch::SYSTEM_CALL;
         request(libc::PTRACE_SINGLESTEP, child, 0, 0);
         match wait(child) {
             Event::Stop(_) => {}
             Event::Asleep => {
-                let last = *points.last().expect("never empty");
-                points.push(Point { visible: true, asleep: true, ..last });
+                points.push(Point { visible: true, called: false, asleep: true, ..was });
                 break;
             }
             Event::Over | Event::Lost => break,
         }
-        let counter = counter(child);
-        let visit = visits.entry(counter).or_default();
-        *visit += 1;
-        let visible = watch.changed(child) | calls;
-        points.push(Point { steps: points.len(), counter, visit: *visit, visible, asleep: false });
+        let visible = watch.changed(child) | called;
+        points.push(Point { counter: counter(child), visible, called, asleep: false });
         if seat.state.load(SeqCst) == RETURNED {
             break;
+        }
+        if called {
+            settle();
+            watch.changed(child);
         }
     }
     points
 }
 
-/// Drives a victim that stands at its beginning to `point`.
-pub fn go_to(child: &mut Child, point: &Point) -> Stand {
-    let mut left = point.visit;
-    while left > 0 {
-        // Off the place where it stands, which may be the very one; repetitions of one instruction count, too.
-        request(libc::PTRACE_SINGLESTEP, child, 0, 0);
-        match wait(child) {
-            Event::Stop(_) => {}
-            Event::Asleep => return Stand::Asleep,
-            Event::Over | Event::Lost => return Stand::Over,
+/// Drives a victim that stands at its beginning to the point `goal` of those that were scouted. After each system call on the way
+/// `settle` runs.
+pub fn go_to(child: &mut Child, points: &[Point], goal: usize, mut settle: impl FnMut()) -> Stand {
+    give_priority(child.pid(), HIGH);
+    let asleep = points[goal].asleep;
+    let last = if asleep { goal - 1 } else { goal };
+    let mut at = 0;
+    while at < last {
+        let next = (at + 1..last).find(|&point| points[point].called).unwrap_or(last);
+        let place = points[next].counter;
+        let visits = points[at + 1..=next].iter().filter(|point| point.counter == place).count();
+        match visit(child, place, visits) {
+            Stand::Stopped => {}
+            other => return other,
         }
-        if counter(child) != point.counter {
-            match run_to(child, point.counter) {
-                Stand::Stopped => {}
-                other => return other,
-            }
+        if points[next].called && next != goal {
+            settle();
         }
-        left -= 1;
+        at = next;
     }
-    if !point.asleep {
+    if !asleep {
         return Stand::Stopped;
     }
     request(libc::PTRACE_CONT, child, 0, 0);
@@ -183,6 +188,26 @@ pub fn go_to(child: &mut Child, point: &Point) -> Stand {
         Event::Stop(_) => Stand::Stopped,
         Event::Over | Event::Lost => Stand::Over,
     }
+}
+
+/// Until the next instruction is the one at `place`, for the so-and-so-many-th time from here.
+fn visit(child: &mut Child, place: u64, visits: usize) -> Stand {
+    for _ in 0..visits {
+        // Off the place where it stands, which may be the very one; repetitions of one instruction count, too.
+        request(libc::PTRACE_SINGLESTEP, child, 0, 0);
+        match wait(child) {
+            Event::Stop(_) => {}
+            Event::Asleep => return Stand::Asleep,
+            Event::Over | Event::Lost => return Stand::Over,
+        }
+        if counter(child) != place {
+            match run_to(child, place) {
+                Stand::Stopped => {}
+                other => return other,
+            }
+        }
+    }
+    Stand::Stopped
 }
 
 fn run_to(child: &mut Child, place: u64) -> Stand {
@@ -271,6 +296,20 @@ pub fn stay_on_one_core() {
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
     }
 }
+
+/// Who may run when several want to, all on one core: the runner and the victim before everybody else. So a victim that walks comes
+/// to its point before those whom it woke on the way run, unless the runner waits for them; and a busy machine does not matter.
+/// Without the permission for it the laboratory works, too: some victims then take another way than the scout, and are counted.
+pub fn give_priority(pid: libc::pid_t, priority: i32) {
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: live parameters; 0 is this process.
+    unsafe { libc::sched_setscheduler(pid, libc::SCHED_FIFO, &parameters) };
+}
+
+/// Everybody else.
+pub const LOW: i32 = 1;
+/// The runner, and the victim while it walks.
+pub const HIGH: i32 = 2;
 
 fn request(request: libc::c_uint, child: &Child, address: usize, data: usize) -> libc::c_long {
     // SAFETY: a stopped child of ours; requests that write to our memory get live addresses.
