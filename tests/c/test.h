@@ -1,10 +1,8 @@
 /*
  * A test harness in one header. Include it once per program and write TEST(fact) { ... } for each fact: that is the program.
  *   ./test_x [NAME...]       runs every test (or these), each in a process of its own, and prints TAP
- *   ./test_x --direct NAME   runs one without a process around it: for a debugger, and for TEST_PROGRAM(NAME), a helper that a test
- *                            executes as /proc/self/exe
- * A test that does not end in time is killed (20 s times TINE_TEST_TIMEOUT_SCALE), and one that leaves a process behind fails: the
- * runner is the subreaper of all that its tests start.
+ *   ./test_x --direct NAME   runs one without a process around it: for a debugger, and for TEST_PROGRAM(NAME), a helper program
+ * A test that does not end in time (20 s times TINE_TEST_TIMEOUT_SCALE) or leaves a process behind fails: the runner is the subreaper.
  */
 #ifndef TEST_H
 #define TEST_H
@@ -22,12 +20,11 @@
 #include <time.h>
 #include <unistd.h>
 #include "tine.h"
-
 struct test { const char *name; void (*run)(void); int seconds; struct test *next; };
 static struct test *test_first, **test_end = &test_first;
 static int test_line_here;
 static volatile int *test_line = &test_line_here; /* of the last check: tells where a test hung */
-
+extern int __lsan_do_recoverable_leak_check(void) __attribute__((weak)); /* NULL where the address sanitizer is not in */
 #define TEST(name) TEST_WITHIN(name, 20)
 #define TEST_PROGRAM(name) TEST_WITHIN(name, 0)
 #define TEST_WITHIN(name, seconds)                                                                                                \
@@ -48,9 +45,7 @@ static volatile int *test_line = &test_line_here; /* of the last check: tells wh
 __attribute__((format(printf, 3, 4), noreturn)) static inline void test_fail(const char *file, int line, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    printf("# %s:%d: failed: ", file, line);
-    vprintf(format, arguments);
-    printf("\n"), fflush(stdout), _exit(1);
+    printf("# %s:%d: failed: ", file, line), vprintf(format, arguments), printf("\n"), fflush(stdout), _exit(1);
 }
 static inline void test_check_int(const char *file, int line, const char *text, intmax_t actual, intmax_t expected) {
     *test_line = line;
@@ -66,8 +61,7 @@ static inline void test_check_status(const char *file, int line, const char *cal
         test_fail(file, line, "%s is %d (%s), not %d (%s); the last message is \"%s\"", call, (int)actual, tine_strerror(actual),
                   (int)expected, tine_strerror(expected), tine_last_error_message());
 }
-
-/* What a test counts before and after: descriptors; mappings whose line in /proc/self/maps has `part` in it (NULL: all); children. */
+/* For before and after: descriptors; mappings with `part` in their line of /proc/self/maps (NULL: all); children. */
 static inline int test_count_fds(void) {
     DIR *folder = opendir("/proc/self/fd");
     int count = -3; /* ".", ".." and the folder itself */
@@ -96,12 +90,18 @@ static inline int test_signal_children(int signal) { /* zombies count too; 0: on
     return closedir(folder), count;
 }
 static inline int test_count_children(void) { return test_signal_children(0); }
-
+/* Becomes this program's TEST_PROGRAM(name). Not by /proc/self/exe: under valgrind that is valgrind. */
+static inline void test_execute(const char *name) {
+    char self[4096];
+    const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (length > 0) self[length] = '\0', execl(self, self, "--direct", name, (char *)NULL);
+    _exit(127);
+}
 /* Waits for one child (-1: for all), for so many seconds times the scale at most: whether there is none any more. */
 static int test_await(pid_t pid, int seconds, int *status) {
     const char *scale = getenv("TINE_TEST_TIMEOUT_SCALE");
-    sigset_t ended;
     struct timespec now, left = { 0, 0 };
+    sigset_t ended;
     clock_gettime(CLOCK_MONOTONIC, &now);
     const time_t end = now.tv_sec + 1 + seconds * (scale != NULL && atoi(scale) > 0 ? atoi(scale) : 1);
     for (sigemptyset(&ended), sigaddset(&ended, SIGCHLD);; sigtimedwait(&ended, NULL, &left)) {
@@ -113,11 +113,13 @@ static int test_await(pid_t pid, int seconds, int *status) {
     }
 }
 static int test_run(const struct test *test, int number, const sigset_t *mask) {
-    int status = 0;
-    *test_line = 0;
+    int status = *test_line = 0;
     fflush(NULL);
     const pid_t pid = fork();
-    if (pid == 0) sigprocmask(SIG_SETMASK, mask, NULL), test->run(), exit(0);
+    if (pid == 0) { /* leaks are those of the test's own process: the copies that it forks free nothing */
+        sigprocmask(SIG_SETMASK, mask, NULL), test->run();
+        exit(__lsan_do_recoverable_leak_check != NULL && __lsan_do_recoverable_leak_check());
+    }
     const int in_time = pid > 0 && test_await(pid, test->seconds, &status), left_behind = in_time && status == 0 && !test_await(-1, 10, NULL);
     while (test_signal_children(SIGKILL) > 0) test_await(-1, 1, NULL);
     const int skipped = WIFEXITED(status) && WEXITSTATUS(status) == 77, good = skipped || (in_time && status == 0 && !left_behind);
@@ -126,12 +128,10 @@ static int test_run(const struct test *test, int number, const sigset_t *mask) {
     else if (left_behind) printf("left a process behind");
     else if (WIFSIGNALED(status)) printf("signal %d; its last check was in line %d", WTERMSIG(status), *test_line);
     else if (!good) printf("exit code %d", WEXITSTATUS(status));
-    printf("\n");
-    return good;
+    return printf("\n"), good;
 }
 int main(int argc, char **argv) {
-    const int direct = argc == 3 && strcmp(argv[1], "--direct") == 0;
-    int number = 0, failed = 0;
+    int number = 0, failed = 0, direct = argc == 3 && strcmp(argv[1], "--direct") == 0;
     sigset_t ended, mask;
     for (struct test *test = test_first; direct && test != NULL; test = test->next)
         if (strcmp(argv[2], test->name) == 0) return test->run(), 0;
