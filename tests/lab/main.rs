@@ -1,9 +1,9 @@
 //! The instruction laboratory: an operation is stopped after each of its instructions, perhaps somebody else acts, and then it is
 //! killed; everybody else must go on, nothing may be lost beyond what the dead had consumed, nothing may come twice.
 //!
-//! `lab [WORD…] [--quick|--full] [--list]`: the scenes whose names contain one of the words; `TINE_LAB=full` is `--full`: after
-//! every instruction instead of every one that others could notice. Leaves with 1 if anything was found, with 2 if a choice was
-//! made that fits no scene.
+//! `lab [WORD…] [--quick|--full] [--first] [--list]`: the scenes whose names contain one of the words; `TINE_LAB=full` is `--full`:
+//! after every instruction instead of every one that others could notice; `--first` leaves at the first finding. Leaves with 1 if
+//! anything was found, with 2 if a choice was made that fits no scene.
 #![allow(clippy::print_stdout, reason = "a test program")]
 
 #[path = "../support/mod.rs"]
@@ -60,6 +60,7 @@ fn run(arguments: &Arguments, density: Density) -> i32 {
         println!("lab: skipped: ptrace is not permitted here");
         return 0;
     }
+    let enough = if arguments.has("--first") { Enough { here: 1, total: 1 } } else { Enough { here: 3, total: 30 } };
     let lab = Lab { seats: arena::slice(SEATS) };
     let start = Instant::now();
     let mut sum = Tally::default();
@@ -67,9 +68,12 @@ fn run(arguments: &Arguments, density: Density) -> i32 {
     let mut chosen = 0;
     for scene in scenes().iter().filter(|scene| arguments.select(scene.name)) {
         chosen += 1;
-        run_scene(&lab, scene, density, &mut sum, &mut failures);
+        run_scene(&lab, scene, density, enough, &mut sum, &mut failures);
+        if failures.len() >= enough.total {
+            break;
+        }
     }
-    if arguments.select("self") {
+    if arguments.select("self") && failures.len() < enough.total {
         chosen += 1;
         for (fault, scenes) in standin::broken() {
             prove(&lab, fault, &scenes, &mut failures);
@@ -112,7 +116,14 @@ fn plans(lab: &Lab, scene: &Scene, density: Density) -> Result<Vec<Plan>, String
     Ok(variants.into_iter().map(plan).collect())
 }
 
-fn run_scene(lab: &Lab, scene: &Scene, density: Density, sum: &mut Tally, failures: &mut Vec<String>) {
+/// How many findings of one scene and variant, and in all, say enough.
+#[derive(Clone, Copy)]
+struct Enough {
+    here: usize,
+    total: usize,
+}
+
+fn run_scene(lab: &Lab, scene: &Scene, density: Density, enough: Enough, sum: &mut Tally, failures: &mut Vec<String>) {
     confine::label(&format!("{}: scouting", scene.name));
     let plans = match plans(lab, scene, density) {
         Ok(plans) => plans,
@@ -126,7 +137,7 @@ fn run_scene(lab: &Lab, scene: &Scene, density: Density, sum: &mut Tally, failur
         confine::label(&format!("{}, {}", scene.name, plan.variant));
         let start = Instant::now();
         let before = failures.len();
-        let tally = lab.run(scene, &plan, 3, failures);
+        let tally = lab.run(scene, &plan, enough.here, failures);
         let late = if plan.pace == Pace::Late { ", the others late" } else { "" };
         println!(
             "lab: {}, {}{late}: {} instructions, {} visible, {} kills, {} landed, {} consumed by the dead, {} missed, {} stalls, \
@@ -147,6 +158,9 @@ fn run_scene(lab: &Lab, scene: &Scene, density: Density, sum: &mut Tally, failur
             println!("    {failure}");
         }
         sum.add(&tally);
+        if failures.len() >= enough.total {
+            break;
+        }
     }
 }
 

@@ -36,7 +36,12 @@ pub fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
         if Instant::now() >= end {
             return false;
         }
-        std::thread::sleep(Duration::from_micros(if look < 50 { 20 } else { 200 }));
+        pause(if look < 50 { 20 } else { 200 });
     }
     false
+}
+
+/// Does nothing for a while: work and kills that are to be spread out. Never to wait for something.
+pub fn pause(microseconds: u64) {
+    std::thread::sleep(Duration::from_micros(microseconds));
 }
