@@ -1,1 +1,5 @@
 //! to come
+#![forbid(unsafe_code)]
+
+pub mod board;
+pub mod journal;

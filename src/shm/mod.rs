@@ -9,13 +9,16 @@
 pub mod bytes;
 pub mod cell;
 pub mod layout;
+pub mod pool;
 pub mod segment;
 pub mod slab;
+pub mod window;
 pub mod word;
 pub mod words;
 
 pub use bytes::Bytes;
 pub use cell::RobustCell;
 pub use segment::{Object, Segment};
+pub use window::{Array, View, Window};
 pub use word::{Shared, Word, Word64};
 pub use words::{Woken, Words};

@@ -31,6 +31,12 @@ pub trait Words: Copy {
     fn store64(self, word: &Word64, value: u64, order: Ordering);
     fn cas64(self, word: &Word64, current: u64, new: u64, order: Ordering) -> std::result::Result<u64, u64>;
 
+    /// Everything before it is seen before anything after it, by all.
+    #[inline]
+    fn fence(self) {
+        std::sync::atomic::fence(Ordering::SeqCst);
+    }
+
     /// Sleeps while `word` holds `expected`. Fails only if the thread's interrupt check says so.
     fn wait(self, word: &Word, expected: u32, deadline: &Deadline) -> Result<Woken>;
     /// [`Words::wait`] on a word of [`crate::sync::robust`], whose wake-ups the kernel passes on when a woken thread ends.

@@ -90,6 +90,16 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }
 
+/// A descriptor that is known by its number only, and open as long as this process lives.
+///
+/// # Why it is safe
+/// It is for children, for numbers that they own for ever. Where a task has closed one, the calls with it fail.
+pub fn inherited(fd: RawFd) -> BorrowedFd<'static> {
+    debug_assert!(fd >= 0);
+    // SAFETY: see above; a number that is not open is an error of the call that gets it.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
 /// Closes a descriptor that is known by its number only.
 ///
 /// # Why it is safe

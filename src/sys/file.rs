@@ -5,14 +5,20 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::errno;
+use super::heap::{Buffer, Filled};
 use super::memory::file_size_limit;
 use super::thread::page_size;
 
 /// Writes all of `data`. Above RLIMIT_FSIZE this is EFBIG: the kernel would send SIGXFSZ.
-pub fn write_at(fd: BorrowedFd, mut data: &[u8], mut offset: u64) -> Result<(), i32> {
+pub fn write_at(fd: BorrowedFd, data: &[u8], offset: u64) -> Result<(), i32> {
     if offset.checked_add(data.len() as u64).is_none_or(|end| end > file_size_limit().min(i64::MAX as u64)) {
         return Err(libc::EFBIG);
     }
+    write_below_limit(fd, data, offset)
+}
+
+/// [`write_at`] for an end that is known to lie below the limit: one system call less.
+pub fn write_below_limit(fd: BorrowedFd, mut data: &[u8], mut offset: u64) -> Result<(), i32> {
     while !data.is_empty() {
         // SAFETY: readable bytes of that length.
         let written = unsafe { libc::pwrite(fd.as_raw_fd(), data.as_ptr().cast(), data.len(), offset as libc::off_t) };
@@ -45,6 +51,25 @@ pub fn read_at(fd: BorrowedFd, mut buffer: &mut [MaybeUninit<u8>], mut offset: u
         }
     }
     Ok(true)
+}
+
+/// The errno of an end above RLIMIT_FSIZE.
+pub const TOO_LARGE: i32 = libc::EFBIG;
+
+/// The `N` bytes from `offset` on, if they are there.
+pub fn read_array<const N: usize>(fd: BorrowedFd, offset: u64) -> Option<[u8; N]> {
+    let mut array = [MaybeUninit::uninit(); N];
+    let whole = read_at(fd, &mut array, offset).ok()?;
+    // SAFETY: `read_at` says that it filled all of it.
+    whole.then(|| array.map(|byte| unsafe { byte.assume_init() }))
+}
+
+/// The bytes `offset..offset + length` in memory of their own; `None` where the file ends before that.
+pub fn read_new(fd: BorrowedFd, length: usize, offset: u64) -> Result<Option<Filled>, i32> {
+    let mut buffer = Buffer::new(length).map_err(|_| libc::ENOMEM)?;
+    let whole = read_at(fd, buffer.as_uninit(), offset)?;
+    // SAFETY: `read_at` says that it filled all of it.
+    Ok(whole.then(|| unsafe { buffer.assume_filled() }))
 }
 
 /// Gives the memory of a range back; the file keeps its length. Best effort: what stays is reused or vanishes with the file.

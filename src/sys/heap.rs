@@ -35,6 +35,12 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr().cast(), self.length) }
     }
 
+    /// # Safety
+    /// Every byte has been written.
+    pub unsafe fn assume_filled(self) -> Filled {
+        Filled(self)
+    }
+
     /// The first `filled` bytes, which somebody has written.
     pub fn to_vec(&self, filled: usize) -> Vec<u8> {
         assert!(filled <= self.length);
@@ -47,6 +53,21 @@ impl Buffer {
         let memory = self.memory.as_ptr().cast();
         std::mem::forget(self);
         memory
+    }
+}
+
+/// A buffer that was written whole.
+pub struct Filled(Buffer);
+
+// SAFETY: owned memory that nobody writes any more.
+unsafe impl Sync for Filled {}
+
+impl std::ops::Deref for Filled {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: ours, that long, and written.
+        unsafe { std::slice::from_raw_parts(self.0.memory.as_ptr(), self.0.length) }
     }
 }
 

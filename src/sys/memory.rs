@@ -49,7 +49,25 @@ pub fn sealed_length(fd: BorrowedFd) -> Option<u64> {
     }
 }
 
+/// An anonymous file without a byte in it yet, that can never shrink: [`extend`] makes the bytes.
+pub fn create_empty(name: &CStr) -> Result<OwnedFd> {
+    create(name, 0)
+}
+
+/// Makes the bytes `offset..offset + length` of a file: from now on touching a mapping of them cannot raise SIGBUS.
+pub fn extend(fd: BorrowedFd, offset: usize, length: usize) -> Result<()> {
+    let limit = file_size_limit();
+    if offset.checked_add(length).is_none_or(|end| end as u64 > limit) {
+        return Err(Error::new(Kind::NoSpace, format!("{length} bytes of shared memory exceed RLIMIT_FSIZE ({limit})")));
+    }
+    check_room(length)?;
+    allocate(fd.as_raw_fd(), offset, length)
+}
+
 fn allocate(fd: i32, offset: usize, length: usize) -> Result<()> {
+    if length == 0 {
+        return Ok(());
+    }
     loop {
         // SAFETY: plain numbers.
         if unsafe { libc::fallocate(fd, 0, offset as libc::off_t, length as libc::off_t) } == 0 {
@@ -127,12 +145,18 @@ pub enum Access {
 impl Mapping {
     /// Maps the first `length` bytes of `fd`, shared.
     pub fn shared(fd: BorrowedFd, length: usize, access: Access) -> Result<Mapping> {
+        Mapping::range(fd, 0, length, access)
+    }
+
+    /// Maps `length` bytes of `fd` from `offset` (a whole number of pages) on, shared. They may lie beyond its end, as long as nobody
+    /// touches them before [`extend`].
+    pub fn range(fd: BorrowedFd, offset: u64, length: usize, access: Access) -> Result<Mapping> {
         let protection = match access {
             Access::Read => libc::PROT_READ,
             Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
         };
         // SAFETY: the kernel chooses the address, so nothing that exists is replaced.
-        let address = unsafe { libc::mmap(ptr::null_mut(), length, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
+        let address = unsafe { libc::mmap(ptr::null_mut(), length, protection, libc::MAP_SHARED, fd.as_raw_fd(), offset as libc::off_t) };
         if address == libc::MAP_FAILED {
             return Err(last_failure(format_args!("mmap of {length} bytes of shared memory")));
         }
@@ -146,6 +170,21 @@ impl Mapping {
 
     pub fn length(&self) -> usize {
         self.length
+    }
+
+    /// Children that are forked from now on do not have it.
+    pub fn keep_from_children(&self) -> Result<()> {
+        // SAFETY: ours; the advice changes nothing in this process.
+        match unsafe { libc::madvise(self.address.as_ptr().cast(), self.length, libc::MADV_DONTFORK) } {
+            0 => Ok(()),
+            _ => Err(last_failure("madvise(MADV_DONTFORK)")),
+        }
+    }
+
+    /// Whoever touches it in this process from now on is ended by SIGSEGV. For children, about what they inherited and never use.
+    pub fn forbid(&self) {
+        // SAFETY: ours; what it takes away is access, not the addresses.
+        unsafe { libc::mprotect(self.address.as_ptr().cast(), self.length, libc::PROT_NONE) };
     }
 }
 

@@ -51,10 +51,14 @@ pub fn thread_count() -> Option<u32> {
 /// such process, or no /proc.
 pub fn start_time(pid: i32) -> Option<u64> {
     let mut path = [0u8; 32];
-    // Written by hand: no allocation.
-    let mut writer = Cursor { buffer: &mut path[..31], at: 0 };
-    std::fmt::Write::write_fmt(&mut writer, format_args!("/proc/{pid}/stat")).ok()?;
-    stat_field(CStr::from_bytes_until_nul(&path).ok()?, FIELD_START_TIME)
+    stat_field(write_path(&mut path, format_args!("/proc/{pid}/stat"))?, FIELD_START_TIME)
+}
+
+/// A short string made without allocation; `None` where it does not fit.
+pub(super) fn write_path<'a>(buffer: &'a mut [u8; 32], text: std::fmt::Arguments) -> Option<&'a CStr> {
+    let mut writer = Cursor { buffer: &mut buffer[..31], at: 0 };
+    std::fmt::Write::write_fmt(&mut writer, text).ok()?;
+    CStr::from_bytes_until_nul(buffer).ok()
 }
 
 /// Fields of proc_pid_stat(5), counted from 1.
@@ -70,7 +74,7 @@ fn stat_field(path: &CStr, field: usize) -> Option<u64> {
     std::str::from_utf8(value).ok()?.trim_end().parse().ok()
 }
 
-fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+pub(super) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     // SAFETY: a NUL-terminated path.
     let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
     if fd < 0 {

@@ -1,0 +1,558 @@
+//! What host and workers share, and how tasks pass from one to the others: the algorithms over its words.
+//!
+//! The host publishes a task by making its claim READY and appending {generation, slot} to the order of a lane. A worker goes
+//! through the order from the hint on and takes the first task whose claim it can turn from READY to RUNNING. Nothing else moves: a
+//! task that has ended leaves no trace here but a claim that is not READY. The words that everybody may write (hints, claims, sets,
+//! bells) decide who runs what and who sleeps, never what is true: the host's own table and the workers' journals do.
+//!
+//! # A claim
+//! | bits 32..64 | bits 16..32 | bits 0..16 |
+//! |---|---|---|
+//! | generation: low half of the task's sequence number | state | place of the process that runs it |
+//!
+//! A claim is taken only by comparing all of it with what the order and the task's record say, both of which only the host can
+//! write: whatever else lies there is "not to be had", and the host mends it.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+
+use crate::error::Result;
+use crate::shm::pool::{BELLS, Bell, ClaimHead, LANES, Receipt, SET_WORDS, TaskHead, TaskRecord};
+use crate::shm::{Array, View, Window, Word, Word64, Words};
+use crate::sys::memory::{self, Access};
+
+/// What the pool is doing.
+pub mod phase {
+    pub const OPEN: u32 = 0;
+    /// Closed, and every task has ended: workers finish and leave.
+    pub const LEAVING: u32 = 1;
+    /// No task is started any more; workers wait to be ended.
+    pub const STOPPING: u32 = 2;
+}
+
+/// Retries, and what was found lost.
+pub const FIRST: usize = 0;
+pub const NORMAL: usize = 1;
+
+const READY: u64 = 0x5244 << 16;
+const RUNNING: u64 = 0x524e << 16;
+/// The claim of a slot without a task that can be taken.
+const NONE: u64 = 0;
+
+fn ready(generation: u32) -> u64 {
+    u64::from(generation) << 32 | READY
+}
+
+fn running(generation: u32, place: u32) -> u64 {
+    u64::from(generation) << 32 | RUNNING | u64::from(place)
+}
+
+/// What a claim says to the host, which knows the task's generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    Ready,
+    Running { place: u32 },
+    Other,
+}
+
+/// Where everything lies. The offsets of what grows are such that its memory can be made piece by piece.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// How many tasks there can be: a power of two.
+    pub slots: usize,
+    pub places: usize,
+    /// Bytes of short arguments.
+    pub arena: usize,
+}
+
+/// Bytes that one extension of the task memory makes at least.
+const PIECE: usize = 64 << 10;
+
+impl Sizes {
+    /// Twice as many positions as tasks: between the oldest that can still be taken and the newest lie also those that were taken.
+    pub fn lane(&self) -> usize {
+        2 * self.slots
+    }
+
+    fn receipts_at(&self) -> usize {
+        size_of::<TaskHead>()
+    }
+
+    fn order_at(&self, lane: usize) -> usize {
+        let first = memory::whole_pages(self.receipts_at() + self.places * size_of::<Receipt>());
+        first + lane * memory::whole_pages(self.lane() * size_of::<Word64>())
+    }
+
+    pub fn records_at(&self) -> usize {
+        self.order_at(LANES)
+    }
+
+    pub fn arena_at(&self) -> usize {
+        memory::whole_pages(self.records_at() + self.slots * size_of::<TaskRecord>())
+    }
+
+    /// All of what is mapped; arguments that are longer than the arena takes lie behind it.
+    pub fn tasks_length(&self) -> usize {
+        self.arena_at() + self.arena
+    }
+
+    fn bells_at(&self) -> usize {
+        size_of::<ClaimHead>()
+    }
+
+    fn claims_at(&self) -> usize {
+        memory::whole_pages(self.bells_at() + self.places * size_of::<Bell>())
+    }
+
+    fn claims_length(&self) -> usize {
+        memory::whole_pages(self.claims_at() + self.slots * size_of::<Word64>())
+    }
+}
+
+/// The task memory as one process sees it: the host for writing, the others for reading.
+#[derive(Debug)]
+pub struct Tasks {
+    pub window: Arc<Window>,
+    pub head: View<TaskHead>,
+    pub receipts: Array<Receipt>,
+    orders: [Array<Word64>; LANES],
+    pub records: Array<TaskRecord>,
+    lane_mask: u64,
+}
+
+impl Tasks {
+    pub fn map(fd: BorrowedFd, sizes: &Sizes, access: Access) -> Result<Tasks> {
+        let window = Window::new(fd, sizes.tasks_length(), access)?;
+        Ok(Tasks {
+            head: window.object(0)?,
+            receipts: window.array(sizes.receipts_at(), sizes.places)?,
+            orders: [window.array(sizes.order_at(0), sizes.lane())?, window.array(sizes.order_at(1), sizes.lane())?],
+            records: window.array(sizes.records_at(), sizes.slots)?,
+            lane_mask: sizes.lane() as u64 - 1,
+            window,
+        })
+    }
+
+    fn order(&self, lane: usize, position: u64) -> &Word64 {
+        // The mask keeps it inside; the head is only there to answer something.
+        self.orders[lane].get((position & self.lane_mask) as usize).unwrap_or(&self.head.tails[lane])
+    }
+}
+
+/// The memory that every process of the pool may write.
+#[derive(Debug)]
+pub struct Claims {
+    pub window: Arc<Window>,
+    pub head: View<ClaimHead>,
+    pub bells: Array<Bell>,
+    claims: Array<Word64>,
+}
+
+impl Claims {
+    pub fn map(fd: BorrowedFd, sizes: &Sizes) -> Result<Claims> {
+        let window = Window::new(fd, sizes.claims_length(), Access::ReadWrite)?;
+        Ok(Claims {
+            head: window.object(0)?,
+            bells: window.array(sizes.bells_at(), sizes.places)?,
+            claims: window.array(sizes.claims_at(), sizes.slots)?,
+            window,
+        })
+    }
+}
+
+/// The files of both, and how much of them there is.
+#[derive(Debug)]
+pub struct Files {
+    pub sizes: Sizes,
+    pub tasks: OwnedFd,
+    pub claims: OwnedFd,
+}
+
+impl Files {
+    pub fn create(sizes: Sizes) -> Result<Files> {
+        let tasks = memory::create_empty(c"tine-pool:tasks")?;
+        memory::extend(tasks.as_fd(), 0, sizes.order_at(0))?;
+        let claims = memory::create_empty(c"tine-pool:claims")?;
+        memory::extend(claims.as_fd(), 0, sizes.claims_length())?;
+        Ok(Files { sizes, tasks, claims })
+    }
+}
+
+/// Memory of the task file that was made so far, of something that is used from its beginning on.
+#[derive(Debug)]
+pub struct Extent {
+    at: usize,
+    length: usize,
+    limit: usize,
+}
+
+impl Extent {
+    pub fn new(at: usize, limit: usize) -> Extent {
+        Extent { at, length: 0, limit }
+    }
+
+    pub fn order(sizes: &Sizes, lane: usize) -> Extent {
+        Extent::new(sizes.order_at(lane), sizes.lane() * size_of::<Word64>())
+    }
+
+    pub fn records(sizes: &Sizes) -> Extent {
+        Extent::new(sizes.records_at(), sizes.slots * size_of::<TaskRecord>())
+    }
+
+    /// Makes sure that its first `length` bytes exist.
+    #[inline]
+    pub fn reach(&mut self, fd: &impl AsFd, length: usize) -> Result<()> {
+        if length <= self.length { Ok(()) } else { self.extend(fd.as_fd(), length) }
+    }
+
+    #[cold]
+    fn extend(&mut self, fd: BorrowedFd, length: usize) -> Result<()> {
+        let length = length.next_multiple_of(PIECE).min(memory::whole_pages(self.limit));
+        memory::extend(fd, self.at + self.length, length - self.length)?;
+        self.length = length;
+        Ok(())
+    }
+
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    pub fn forget(&mut self) {
+        self.length = 0;
+    }
+}
+
+/// A task that a worker has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// Both memories as one process sees them.
+#[derive(Debug)]
+pub struct Board {
+    pub tasks: Tasks,
+    pub claims: Claims,
+}
+
+/// The host's side.
+impl Board {
+    /// Lets workers have the task in `slot`, whose record is written, at position `tail` of the lane.
+    #[inline]
+    pub fn publish<W: Words>(&self, w: W, lane: usize, tail: u64, slot: u32, generation: u32) {
+        let Some(claim) = self.claims.claims.get(slot as usize) else { return };
+        w.store64(claim, ready(generation), Relaxed);
+        w.store64(self.tasks.order(lane, tail), u64::from(generation) << 32 | u64::from(slot), Relaxed);
+        // SYNC POINT: publish (release; the acquire is in `take_from`). The record, the claim and the order are there before.
+        w.store64(&self.tasks.head.tails[lane], tail + 1, Release);
+    }
+
+    /// Nothing before `head` can be taken any more.
+    pub fn set_head<W: Words>(&self, w: W, lane: usize, head: u64) {
+        w.store64(&self.tasks.head.heads[lane], head, Release);
+    }
+
+    /// The slot that the order names at a position, as the host wrote it.
+    pub fn ordered<W: Words>(&self, w: W, lane: usize, position: u64) -> Taken {
+        Taken::from_order(w.load64(self.tasks.order(lane, position), Relaxed))
+    }
+
+    /// Makes somebody look for work, after [`Board::publish`].
+    #[inline]
+    pub fn alert<W: Words>(&self, w: W) {
+        // The order of what follows and what a worker does before it sleeps: one of the two sees the other.
+        w.fence();
+        if self.is_empty(w, &self.claims.head.searching) {
+            self.wake_one(w);
+        }
+    }
+
+    pub fn claim<W: Words>(&self, w: W, slot: u32, generation: u32) -> Claim {
+        let Some(claim) = self.claims.claims.get(slot as usize) else { return Claim::Other };
+        let value = w.load64(claim, Acquire);
+        if value == ready(generation) {
+            Claim::Ready
+        } else if value & !0xffff == running(generation, 0) {
+            Claim::Running { place: (value & 0xffff) as u32 }
+        } else {
+            Claim::Other
+        }
+    }
+
+    /// Takes a task back; `false`: a worker has it (or somebody wrote over its claim).
+    pub fn withdraw<W: Words>(&self, w: W, slot: u32, generation: u32) -> bool {
+        let claim = self.claims.claims.get(slot as usize);
+        claim.is_some_and(|claim| w.cas64(claim, ready(generation), NONE, AcqRel).is_ok())
+    }
+
+    /// Rewrites what only helps: it may have been written over.
+    pub fn mend<W: Words>(&self, w: W, heads: [u64; LANES]) {
+        for (hint, head) in self.claims.head.hints.iter().zip(heads) {
+            w.store64(hint, head, Relaxed);
+        }
+        for word in self.claims.head.searching.iter().chain(&self.claims.head.idle) {
+            w.store64(word, 0, Relaxed);
+        }
+        // Whoever searches goes on to sleep, whoever sleeps wakes up: all enter the sets anew.
+        self.ring_all(w);
+    }
+}
+
+/// Both sides.
+impl Board {
+    fn is_empty<W: Words>(&self, w: W, set: &[Word64; SET_WORDS]) -> bool {
+        set[..self.set_words()].iter().all(|word| w.load64(word, SeqCst) == 0)
+    }
+
+    fn set_words(&self) -> usize {
+        self.claims.bells.count().div_ceil(64)
+    }
+
+    /// Wakes one process that sleeps, if any does.
+    pub fn wake_one<W: Words>(&self, w: W) {
+        for (index, word) in self.claims.head.idle[..self.set_words()].iter().enumerate() {
+            let mut bits = w.load64(word, SeqCst);
+            while bits != 0 {
+                let bit = bits.trailing_zeros();
+                match w.cas64(word, bits, bits & !(1 << bit), SeqCst) {
+                    // Whoever takes the bit out rings: nobody is rung for twice.
+                    Ok(_) if self.ring(w, index as u32 * 64 + bit) => return,
+                    Ok(_) => bits &= !(1 << bit),
+                    Err(now) => bits = now,
+                }
+            }
+        }
+    }
+
+    /// Wakes the process in a place, if it sleeps.
+    pub fn ring<W: Words>(&self, w: W, place: u32) -> bool {
+        match self.claims.bells.get(place as usize) {
+            Some(bell) => {
+                ring(w, &bell.bell);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub fn ring_all<W: Words>(&self, w: W) {
+        for place in 0..self.claims.bells.count() {
+            self.ring(w, place as u32);
+        }
+    }
+
+    /// Wakes the host's thread that waits with this bell.
+    pub fn ring_host<W: Words>(&self, w: W, bell: usize) {
+        if bell < BELLS {
+            ring(w, &self.claims.head.bells[bell]);
+        }
+    }
+
+    /// Wakes the host's threads whose bells have a bit in `bells`.
+    pub fn ring_hosts<W: Words>(&self, w: W, bells: u64) {
+        for bell in 0..BELLS {
+            if bells & 1 << bell != 0 {
+                self.ring_host(w, bell);
+            }
+        }
+    }
+
+    pub fn phase<W: Words>(&self, w: W) -> u32 {
+        w.load(&self.tasks.head.phase, Acquire)
+    }
+}
+
+/// A worker's side.
+impl Board {
+    /// Takes the next task.
+    #[inline]
+    pub fn take<W: Words>(&self, w: W, place: u32) -> Option<Taken> {
+        (0..LANES).find_map(|lane| self.take_from(w, place, lane, false))
+    }
+
+    /// [`Board::take`] without believing the hints, before a process sleeps.
+    fn take_anywhere<W: Words>(&self, w: W, place: u32) -> Option<Taken> {
+        (0..LANES).find_map(|lane| self.take_from(w, place, lane, true))
+    }
+
+    #[inline]
+    fn take_from<W: Words>(&self, w: W, place: u32, lane: usize, doubt: bool) -> Option<Taken> {
+        let (shared, hint) = (&self.tasks.head, &self.claims.head.hints[lane]);
+        // The head before the tail: it is never beyond a tail that is read later.
+        let head = w.load64(&shared.heads[lane], Acquire);
+        // SYNC POINT: publish (acquire).
+        let tail = w.load64(&shared.tails[lane], Acquire);
+        let hinted = w.load64(hint, Relaxed);
+        let begin = if doubt || tail.wrapping_sub(hinted) > tail - head { head } else { hinted };
+        for position in begin..tail {
+            let taken = Taken::from_order(w.load64(self.tasks.order(lane, position), Relaxed));
+            if self.claim_for(w, place, taken) {
+                w.store64(hint, position + 1, Relaxed);
+                return Some(taken);
+            }
+        }
+        if hinted != tail {
+            w.store64(hint, tail, Relaxed);
+        }
+        None
+    }
+
+    #[inline]
+    fn claim_for<W: Words>(&self, w: W, place: u32, task: Taken) -> bool {
+        let Some(claim) = self.claims.claims.get(task.slot as usize) else { return false };
+        let expected = ready(task.generation);
+        // Looked at first: most of what is met was taken, and a failed exchange takes the line from whoever has it.
+        w.load64(claim, Relaxed) == expected && w.cas64(claim, expected, running(task.generation, place), AcqRel).is_ok()
+    }
+
+    /// From now on what is submitted need not wake anybody: this process looks.
+    pub fn begin_search<W: Words>(&self, w: W, place: u32) {
+        insert(w, &self.claims.head.searching, place);
+    }
+
+    /// The search has found something. Somebody else goes on with it if there is more: whoever submitted that counted on this search.
+    pub fn end_search<W: Words>(&self, w: W, place: u32) {
+        remove(w, &self.claims.head.searching, place);
+        w.fence();
+        let more = (0..LANES).any(|lane| {
+            let hint = w.load64(&self.claims.head.hints[lane], Relaxed);
+            w.load64(&self.tasks.head.tails[lane], Relaxed) != hint
+        });
+        if more && self.is_empty(w, &self.claims.head.searching) {
+            self.wake_one(w);
+        }
+    }
+
+    /// The search has found nothing: announces that this process will sleep, and looks once more. `Err` is what its bell says now.
+    pub fn lie_down<W: Words>(&self, w: W, place: u32) -> std::result::Result<Taken, u32> {
+        let heard = self.claims.bells.get(place as usize).map_or(0, |bell| w.load(&bell.bell, Acquire));
+        // At every moment in one of the two sets: whoever submits sees one or the other.
+        insert(w, &self.claims.head.idle, place);
+        remove(w, &self.claims.head.searching, place);
+        w.fence();
+        match self.take_anywhere(w, place) {
+            Some(taken) => {
+                remove(w, &self.claims.head.idle, place);
+                Ok(taken)
+            }
+            None => Err(heard),
+        }
+    }
+
+    /// Awake again for another reason than a bell.
+    pub fn get_up<W: Words>(&self, w: W, place: u32) {
+        remove(w, &self.claims.head.idle, place);
+    }
+}
+
+impl Taken {
+    fn from_order(order: u64) -> Taken {
+        Taken { slot: order as u32, generation: (order >> 32) as u32 }
+    }
+}
+
+/// Changes a bell and wakes whoever sleeps on it.
+fn ring<W: Words>(w: W, bell: &Word) {
+    let mut seen = w.load(bell, Relaxed);
+    while let Err(now) = w.cas(bell, seen, seen.wrapping_add(1), SeqCst) {
+        seen = now;
+    }
+    w.wake(bell, u32::MAX);
+}
+
+fn insert<W: Words>(w: W, set: &[Word64; SET_WORDS], place: u32) {
+    change(w, set, place, |bits, bit| bits | bit);
+}
+
+fn remove<W: Words>(w: W, set: &[Word64; SET_WORDS], place: u32) {
+    change(w, set, place, |bits, bit| bits & !bit);
+}
+
+fn change<W: Words>(w: W, set: &[Word64; SET_WORDS], place: u32, new: impl Fn(u64, u64) -> u64) {
+    let Some(word) = set.get(place as usize / 64) else { return };
+    let bit = 1 << (place % 64);
+    let mut seen = w.load64(word, Relaxed);
+    while let Err(now) = w.cas64(word, seen, new(seen, bit), SeqCst) {
+        seen = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::thread::Thread;
+
+    fn board() -> (Files, Board) {
+        let files = Files::create(Sizes { slots: 8, places: 3, arena: 4096 }).unwrap();
+        let mut orders = [0, 1].map(|lane| Extent::order(&files.sizes, lane));
+        for order in &mut orders {
+            order.reach(&files.tasks, 64).unwrap();
+        }
+        let tasks = Tasks::map(files.tasks.as_fd(), &files.sizes, Access::ReadWrite).unwrap();
+        let claims = Claims::map(files.claims.as_fd(), &files.sizes).unwrap();
+        (files, Board { tasks, claims })
+    }
+
+    #[test]
+    fn tasks_are_taken_in_order_and_once_and_the_first_lane_first() {
+        let (w, (_files, board)) = (Thread::current(), board());
+        board.publish(w, NORMAL, 0, 4, 40);
+        board.publish(w, NORMAL, 1, 5, 50);
+        board.publish(w, FIRST, 0, 6, 60);
+        let taken: Vec<_> = std::iter::from_fn(|| board.take(w, 1)).map(|taken| (taken.slot, taken.generation)).collect();
+        assert_eq!(taken, [(6, 60), (4, 40), (5, 50)]);
+        assert_eq!(board.claim(w, 4, 40), Claim::Running { place: 1 });
+        assert_eq!(board.claim(w, 4, 41), Claim::Other);
+    }
+
+    #[test]
+    fn a_hint_that_was_written_over_hides_nothing_from_who_lies_down() {
+        let (w, (_files, board)) = (Thread::current(), board());
+        board.publish(w, NORMAL, 0, 4, 40);
+        board.publish(w, NORMAL, 1, 5, 50);
+        for garbage in [u64::MAX, 77] {
+            w.store64(&board.claims.head.hints[NORMAL], garbage, Relaxed);
+            assert!(board.take(w, 0).is_some());
+        }
+        board.publish(w, NORMAL, 2, 6, 60);
+        w.store64(&board.claims.head.hints[NORMAL], 3, Relaxed);
+        assert_eq!(board.take(w, 0), None);
+        assert_eq!(board.lie_down(w, 0).unwrap().slot, 6);
+        assert!(board.lie_down(w, 0).is_err());
+    }
+
+    #[test]
+    fn a_claim_that_was_written_over_is_not_to_be_had() {
+        let (w, (_files, board)) = (Thread::current(), board());
+        board.publish(w, NORMAL, 0, 4, 40);
+        w.store64(board.claims.claims.get(4).unwrap(), 0x4141_4141_4141_4141, Relaxed);
+        assert_eq!(board.take(w, 0), None);
+        assert_eq!(board.claim(w, 4, 40), Claim::Other);
+        assert!(!board.withdraw(w, 4, 40));
+    }
+
+    #[test]
+    fn who_submits_wakes_a_sleeper_unless_somebody_searches() {
+        let (w, (_files, board)) = (Thread::current(), board());
+        let bell = |place: usize| w.load(&board.claims.bells.get(place).unwrap().bell, Relaxed);
+        board.begin_search(w, 0);
+        board.begin_search(w, 1);
+        assert!(board.lie_down(w, 1).is_err());
+        board.publish(w, NORMAL, 0, 4, 40);
+        board.alert(w);
+        assert_eq!(bell(1), 0);
+        // The searcher finds it; there is no more, so the sleeper sleeps on.
+        assert!(board.take(w, 0).is_some());
+        board.end_search(w, 0);
+        assert_eq!(bell(1), 0);
+        board.publish(w, NORMAL, 1, 5, 50);
+        board.alert(w);
+        assert_eq!(bell(1), 1);
+        board.publish(w, NORMAL, 2, 6, 60);
+        board.alert(w);
+        assert_eq!(bell(1), 1);
+    }
+}

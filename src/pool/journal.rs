@@ -1,0 +1,478 @@
+//! What a worker has done: which tasks it began, which ended and how, and their results.
+//!
+//! A journal is a memfd that its worker appends to by write(2) and does not map: no wild pointer of a task reaches what the worker
+//! has said about earlier tasks. The host reads it, through a mapping where it usually is and by read(2) elsewhere. One entry says
+//! how the last task ended and which one begins, so a busy worker writes once per task. An entry is there as soon as it is there
+//! whole: its check covers every byte of it and where it stands. There is nothing to repair and nothing to lock; a worker that is
+//! killed has written its last entry or has not.
+//!
+//! # The file
+//! It consists of units of 32 KiB. Entries fill a unit from its beginning; the last one names the unit in which the journal goes on,
+//! which is one that the host has read to its end, or a new one. So a host that keeps up needs the first two units, the ones that it
+//! maps, and one that does not makes the file grow. Long results lie in units of their own, and the host gives their memory back.
+//!
+//! # An entry
+//! 64 bytes and a short result, padded to 8 bytes:
+//! {tag 4, check 4, ended 8, began 8, slot that ended 4, slot that began 4, stamp 8, length 8, code 4, flags 4, unit 8}
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::error::Result;
+use crate::shm::Window;
+use crate::sys::heap::Filled;
+use crate::sys::memory::{self, Access};
+use crate::sys::{file, now};
+
+pub const UNIT: u64 = 32 << 10;
+/// The units that always exist and that the host maps.
+const MAPPED_UNITS: u64 = 2;
+const HEAD: usize = 64;
+/// A longer result lies in units of its own.
+pub const SHORT: usize = UNIT as usize / 4;
+
+/// What an entry says besides its fields.
+pub mod flag {
+    /// `ended` is a task that has ended.
+    pub const ENDED: u32 = 1;
+    /// `began` is a task that begins.
+    pub const BEGAN: u32 = 2;
+    /// The result lies at `unit`.
+    pub const LONG: u32 = 4;
+    /// The result could not be kept; `code` is an errno.
+    pub const LOST: u32 = 8;
+    /// The initializer is done.
+    pub const READY: u32 = 16;
+    /// The initializer returned `code`.
+    pub const REFUSED: u32 = 32;
+    /// The finalizer is done; nothing follows.
+    pub const LEFT: u32 = 64;
+    /// The journal goes on at `unit`.
+    pub const NEXT: u32 = 128;
+    /// The task that begins writes its result, of `length` bytes, at `unit`.
+    pub const CHUNK: u32 = 256;
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    pub flags: u32,
+    /// Sequence numbers and slots.
+    pub ended: u64,
+    pub ended_slot: u32,
+    pub began: u64,
+    pub began_slot: u32,
+    pub code: i32,
+    /// When it was written, on the monotonic clock.
+    pub stamp: u64,
+    /// Of the result.
+    pub length: u64,
+    pub unit: u64,
+}
+
+impl Entry {
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Whether `unit` and `length` say where a result lies, or will lie.
+    fn elsewhere(&self) -> bool {
+        self.has(flag::LONG) || self.has(flag::CHUNK)
+    }
+
+    /// How many bytes of result follow the entry.
+    fn inline(&self) -> usize {
+        if self.elsewhere() { 0 } else { self.length as usize }
+    }
+
+    fn encode(&self, tag: u32, result: &[u8], to: &mut Vec<u8>) {
+        to.clear();
+        to.extend_from_slice(&u64::from(tag).to_ne_bytes());
+        for word in [self.ended, self.began, u64::from(self.ended_slot) | u64::from(self.began_slot) << 32, self.stamp, self.length] {
+            to.extend_from_slice(&word.to_ne_bytes());
+        }
+        to.extend_from_slice(&self.code.to_ne_bytes());
+        to.extend_from_slice(&self.flags.to_ne_bytes());
+        to.extend_from_slice(&self.unit.to_ne_bytes());
+        to.extend_from_slice(result);
+        to.resize(to.len().next_multiple_of(8), 0);
+        let check = finish(add(tag.into(), &to[8..]));
+        to[4..8].copy_from_slice(&check.to_ne_bytes());
+    }
+
+    /// `None` where this is not all of the entry that belongs here.
+    fn decode(head: &[u8; HEAD], tag: u32) -> Option<Entry> {
+        let word = |at: usize| head.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes);
+        let (slots, code_and_flags) = (word(24), word(48));
+        let entry = Entry {
+            ended: word(8),
+            began: word(16),
+            ended_slot: slots as u32,
+            began_slot: (slots >> 32) as u32,
+            stamp: word(32),
+            length: word(40),
+            code: code_and_flags as i32,
+            flags: (code_and_flags >> 32) as u32,
+            unit: word(56),
+        };
+        let fits = entry.elsewhere() || entry.length <= SHORT as u64;
+        (word(0) as u32 == tag && fits).then_some(entry)
+    }
+}
+
+/// Depends on every bit of what is added.
+fn add(mixed: u64, bytes: &[u8]) -> u64 {
+    bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes)).fold(mixed, mix)
+}
+
+fn finish(mixed: u64) -> u32 {
+    (mixed ^ mixed >> 32) as u32
+}
+
+fn mix(seed: u64, word: u64) -> u64 {
+    let mixed = (seed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+}
+
+/// The mark of the entry at a position: what another life, pool or round left there has another.
+fn tag(seed: u64, position: u64) -> u32 {
+    (mix(seed, position) >> 32) as u32
+}
+
+/// The seed of one life in one place of one pool.
+pub fn seed(pool: u64, place: u32, life: u32) -> u64 {
+    mix(pool, u64::from(place) << 32 | u64::from(life))
+}
+
+pub fn create() -> Result<OwnedFd> {
+    let fd = memory::create_empty(c"tine-pool:journal")?;
+    memory::extend(fd.as_fd(), 0, (MAPPED_UNITS * UNIT) as usize)?;
+    Ok(fd)
+}
+
+/// A worker's side. Failures are errnos.
+#[derive(Debug)]
+pub struct Writer {
+    fd: i32,
+    seed: u64,
+    /// Bytes of entries so far.
+    position: u64,
+    unit: u64,
+    /// Within the unit.
+    at: u64,
+    /// Units that were filled, oldest first, with the position at which each was left.
+    filled: VecDeque<(u64, u64)>,
+    /// No unit from here on was ever used, or what was there has been read.
+    fresh: u64,
+    /// A result was placed whose entry is not written yet.
+    placed: bool,
+    buffer: Vec<u8>,
+}
+
+impl Writer {
+    pub fn new(fd: i32, seed: u64) -> Writer {
+        Writer {
+            fd,
+            seed,
+            position: 0,
+            unit: 0,
+            at: 0,
+            filled: (1..MAPPED_UNITS).map(|unit| (unit, 0)).collect(),
+            fresh: MAPPED_UNITS,
+            placed: false,
+            buffer: Vec::with_capacity(HEAD + SHORT),
+        }
+    }
+
+    /// Bytes of entries so far.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Adds an entry; the host has read `consumed` bytes of entries. `result` is what is not LONG.
+    pub fn append(&mut self, mut entry: Entry, result: &[u8], consumed: u64) -> std::result::Result<(), i32> {
+        if !entry.elsewhere() {
+            entry.length = result.len() as u64;
+        }
+        entry.stamp = now();
+        let length = (HEAD + result.len()).next_multiple_of(8) as u64;
+        // Room is kept for the entry that leads on.
+        if self.at + length + HEAD as u64 > UNIT {
+            let unit = self.next_unit(consumed)?;
+            self.write(&Entry { flags: flag::NEXT, unit, ..Entry::default() }, &[])?;
+            self.filled.push_back((self.unit, self.position));
+            (self.unit, self.at) = (unit, 0);
+        }
+        self.write(&entry, result)?;
+        if entry.has(flag::LONG) || entry.has(flag::LOST) {
+            self.placed = false;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, entry: &Entry, result: &[u8]) -> std::result::Result<(), i32> {
+        entry.encode(tag(self.seed, self.position), result, &mut self.buffer);
+        file::write_below_limit(borrow(self.fd), &self.buffer, self.unit * UNIT + self.at)?;
+        self.position += self.buffer.len() as u64;
+        self.at += self.buffer.len() as u64;
+        Ok(())
+    }
+
+    /// A unit to go on in.
+    fn next_unit(&mut self, consumed: u64) -> std::result::Result<u64, i32> {
+        if let Some(&(unit, left)) = self.filled.front() {
+            if left <= consumed {
+                self.filled.pop_front();
+                return Ok(unit);
+            }
+        }
+        self.take_fresh(1, consumed)
+    }
+
+    /// So many units side by side that nobody uses.
+    fn take_fresh(&mut self, count: u64, consumed: u64) -> std::result::Result<u64, i32> {
+        if consumed == self.position && !self.placed {
+            // Everything was read: only the current unit is in use.
+            self.fresh = MAPPED_UNITS.max(self.unit + 1);
+            self.filled.retain(|&(unit, _)| unit < MAPPED_UNITS);
+        }
+        let end = (self.fresh + count) * UNIT;
+        if end > memory::file_size_limit() {
+            return Err(file::TOO_LARGE);
+        }
+        let unit = self.fresh;
+        self.fresh += count;
+        Ok(unit)
+    }
+
+    /// Makes room for a long result of `length` bytes; answers its unit.
+    pub fn place(&mut self, length: u64, consumed: u64) -> std::result::Result<u64, i32> {
+        let unit = self.take_fresh(length.div_ceil(UNIT).max(1), consumed)?;
+        self.placed = true;
+        Ok(unit)
+    }
+
+    /// Puts a long result where there is room for it.
+    pub fn place_bytes(&mut self, data: &[u8], consumed: u64) -> std::result::Result<u64, i32> {
+        let unit = self.place(data.len() as u64, consumed)?;
+        file::write_below_limit(borrow(self.fd), data, unit * UNIT)?;
+        Ok(unit)
+    }
+
+    /// A long result that is written in place, through a window of its own.
+    pub fn place_window(&mut self, length: u64, consumed: u64) -> Result<(u64, Arc<Window>)> {
+        memory::check_room(length as usize)?;
+        let unit = self.place(length, consumed).map_err(|errno| crate::sys::failure(errno, "a chunk's results"))?;
+        memory::extend(borrow(self.fd), (unit * UNIT) as usize, length as usize)?;
+        Ok((unit, Window::range(borrow(self.fd), unit * UNIT, length as usize, Access::ReadWrite)?))
+    }
+
+    /// A result that was placed is not wanted any more.
+    pub fn unplace(&mut self, unit: u64, length: u64) {
+        file::punch(borrow(self.fd), unit * UNIT, length);
+    }
+}
+
+fn borrow(fd: i32) -> BorrowedFd<'static> {
+    crate::sys::fd::inherited(fd)
+}
+
+/// The host's side.
+pub struct Reader {
+    fd: OwnedFd,
+    window: Arc<Window>,
+    seed: u64,
+    position: u64,
+    unit: u64,
+    at: u64,
+    /// For those who only look whether there is something.
+    pub peek: Arc<Peek>,
+}
+
+/// Where the next entry of a journal will be, and its tag. Read by many threads, without a lock: what they see may be old.
+#[derive(Debug)]
+pub struct Peek {
+    window: Arc<Window>,
+    at: AtomicU64,
+    tag: AtomicU64,
+}
+
+impl Peek {
+    /// Whether the next entry may be there.
+    #[inline]
+    pub fn something(&self) -> bool {
+        let (at, tag) = (self.at.load(Relaxed), self.tag.load(Relaxed));
+        // Not in the window: only reading the file can tell.
+        self.window.word(at as usize).is_none_or(|word| u64::from(word.atomic().load(Relaxed)) == tag)
+    }
+}
+
+impl Reader {
+    pub fn new(fd: OwnedFd) -> Result<Reader> {
+        let window = Window::new(fd.as_fd(), (MAPPED_UNITS * UNIT) as usize, Access::Read)?;
+        window.keep_from_children()?;
+        let peek = Arc::new(Peek { window: window.clone(), at: AtomicU64::new(0), tag: AtomicU64::new(1 << 32) });
+        Ok(Reader { fd, window, seed: 0, position: 0, unit: 0, at: 0, peek })
+    }
+
+    pub fn fd(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+
+    /// A new life begins.
+    pub fn begin(&mut self, seed: u64) {
+        file::punch_from(self.fd.as_fd(), MAPPED_UNITS * UNIT);
+        (self.seed, self.position, self.unit, self.at) = (seed, 0, 0, 0);
+        self.publish_peek();
+    }
+
+    /// Bytes of entries that were read.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn publish_peek(&self) {
+        self.peek.at.store(self.unit * UNIT + self.at, Relaxed);
+        self.peek.tag.store(tag(self.seed, self.position).into(), Relaxed);
+    }
+
+    /// The next entry and its result (a short one is padded), if it is there. `Err`: the result cannot be read.
+    pub fn next(&mut self) -> Option<(Entry, std::result::Result<Option<Filled>, i32>)> {
+        loop {
+            let tag = tag(self.seed, self.position);
+            let offset = self.unit * UNIT + self.at;
+            let (entry, short) = self.entry(offset, tag)?;
+            let length = (HEAD + entry.inline()).next_multiple_of(8) as u64;
+            self.position += length;
+            self.at += length;
+            if entry.has(flag::NEXT) {
+                (self.unit, self.at) = (entry.unit, 0);
+                self.publish_peek();
+                continue;
+            }
+            self.publish_peek();
+            let result = if entry.has(flag::LONG) { self.long(&entry) } else { Ok(short) };
+            return Some((entry, result));
+        }
+    }
+
+    /// The entry at `offset` with its short result, if all of it is there.
+    fn entry(&self, offset: u64, tag: u32) -> Option<(Entry, Option<Filled>)> {
+        if !self.peek.something() {
+            return None;
+        }
+        let head: [u8; HEAD] = if self.is_mapped(offset, HEAD) {
+            self.window.read_array(offset as usize)?
+        } else {
+            file::read_array(self.fd.as_fd(), offset)?
+        };
+        let entry = Entry::decode(&head, tag)?;
+        let padded = entry.inline().next_multiple_of(8);
+        let result = if padded > 0 { Some(self.bytes(offset + HEAD as u64, padded)?) } else { None };
+        let expected = u32::from_ne_bytes([head[4], head[5], head[6], head[7]]);
+        let mixed = add(add(tag.into(), &head[8..]), result.as_deref().unwrap_or_default());
+        (finish(mixed) == expected).then_some((entry, result))
+    }
+
+    fn bytes(&self, offset: u64, length: usize) -> Option<Filled> {
+        if self.is_mapped(offset, length) {
+            self.window.copy(offset as usize, length)
+        } else {
+            file::read_new(self.fd.as_fd(), length, offset).ok()?
+        }
+    }
+
+    fn is_mapped(&self, offset: u64, length: usize) -> bool {
+        offset.saturating_add(length as u64) <= MAPPED_UNITS * UNIT
+    }
+
+    /// Reads a long result, and gives its memory back.
+    fn long(&self, entry: &Entry) -> std::result::Result<Option<Filled>, i32> {
+        let offset = entry.unit.checked_mul(UNIT).ok_or(file::TOO_LARGE)?;
+        let length = usize::try_from(entry.length).map_err(|_| file::TOO_LARGE)?;
+        let result = file::read_new(self.fd.as_fd(), length, offset)?;
+        file::punch(self.fd.as_fd(), offset, entry.length);
+        Ok(result)
+    }
+
+    /// What a worker that died had written of a chunk's results.
+    pub fn unfinished(&self, unit: u64, length: u64) -> Option<Filled> {
+        let entry = Entry { unit, length, ..Entry::default() };
+        self.long(&entry).ok().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn both() -> (Writer, Reader) {
+        let fd = create().unwrap();
+        let seed = seed(7, 1, 1);
+        let mut reader = Reader::new(crate::sys::fd::duplicate(&fd).unwrap()).unwrap();
+        reader.begin(seed);
+        (Writer::new(std::os::fd::IntoRawFd::into_raw_fd(fd), seed), reader)
+    }
+
+    fn ended(sequence: u64) -> Entry {
+        Entry { flags: flag::ENDED, ended: sequence, ..Entry::default() }
+    }
+
+    #[test]
+    fn entries_arrive_in_order_with_their_results() {
+        let (mut writer, mut reader) = both();
+        assert!(reader.next().is_none() && !reader.peek.something());
+        for number in 0..5000u64 {
+            let result = vec![number as u8; (number % 300) as usize];
+            writer.append(ended(number), &result, reader.position()).unwrap();
+            assert!(reader.peek.something());
+            let (entry, data) = reader.next().unwrap();
+            assert_eq!((entry.ended, entry.length as usize), (number, result.len()));
+            let data = data.unwrap();
+            assert_eq!(data.as_deref().map_or(&[][..], |data| &data[..result.len()]), result);
+            assert!(reader.next().is_none());
+        }
+        // A host that keeps up needs no more than the first units.
+        assert!(writer.fresh <= MAPPED_UNITS);
+    }
+
+    #[test]
+    fn a_host_that_does_not_read_makes_the_journal_grow_and_loses_nothing() {
+        let (mut writer, mut reader) = both();
+        for round in 0..3 {
+            for number in 0..3000u64 {
+                writer.append(ended(number), &[round; 100], reader.position()).unwrap();
+            }
+            assert!(writer.fresh > MAPPED_UNITS);
+            for number in 0..3000 {
+                assert_eq!(reader.next().unwrap().0.ended, number);
+            }
+            assert!(reader.next().is_none());
+        }
+    }
+
+    #[test]
+    fn long_results_lie_elsewhere_and_their_room_is_used_again() {
+        let (mut writer, mut reader) = both();
+        let data = vec![9; 1 << 20];
+        let mut units = Vec::new();
+        for _ in 0..3 {
+            let unit = writer.place_bytes(&data, reader.position()).unwrap();
+            let entry = Entry { flags: flag::ENDED | flag::LONG, unit, length: data.len() as u64, ..Entry::default() };
+            writer.append(entry, &[], reader.position()).unwrap();
+            assert_eq!(reader.next().unwrap().1.unwrap().as_deref(), Some(&data[..]));
+            units.push(unit);
+        }
+        assert!(units.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    #[test]
+    fn what_another_life_left_is_no_entry() {
+        let (mut writer, mut reader) = both();
+        writer.append(ended(1), &[], 0).unwrap();
+        reader.begin(seed(7, 1, 2));
+        assert!(reader.next().is_none());
+    }
+}

@@ -1,0 +1,159 @@
+//! The library's own threads stand still while it copies the process.
+//!
+//! A lock that another thread holds at the moment of a fork stays locked in the child. The library's threads are no such threads:
+//! they are outside (asleep, holding nothing) or wait at this gate while somebody forks. Inside they run the host's callbacks; one
+//! that does not return in time makes the fork fail, instead of copying whatever it was in the middle of.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering::*};
+
+use super::per_process::PerProcess;
+use super::{Deadline, futex};
+use crate::error::{Error, Kind, Result};
+use crate::timeout::Timeout;
+
+/// How long a fork waits for them.
+const PATIENCE_MS: u64 = 1_000;
+
+#[derive(Default)]
+struct Gate {
+    /// Threads of the library that exist.
+    threads: u32,
+    /// Those of them that are inside.
+    inside: u32,
+    /// Forks under way.
+    closed: u32,
+}
+
+static GATE: PerProcess<Gate> = PerProcess::new();
+/// Changes whenever somebody may have waited for it.
+static CHANGED: AtomicU32 = AtomicU32::new(0);
+
+thread_local! {
+    /// Const and without Drop.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A thread of the library, as long as it lives.
+#[derive(Debug)]
+pub struct Member(());
+
+impl Member {
+    pub fn new() -> Member {
+        GATE.with(|gate| gate.threads += 1);
+        Member(())
+    }
+
+    /// Waits while somebody forks; then the thread is inside until the answer is dropped.
+    pub fn enter(&self) -> Inside {
+        wait_until(&Deadline::new(Timeout::Forever), |gate| {
+            let open = gate.closed == 0;
+            gate.inside += u32::from(open);
+            open
+        });
+        INSIDE.set(true);
+        Inside(())
+    }
+}
+
+impl Default for Member {
+    fn default() -> Member {
+        Member::new()
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        GATE.with(|gate| gate.threads -= 1);
+    }
+}
+
+#[derive(Debug)]
+pub struct Inside(());
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+        let waited_for = GATE.with(|gate| {
+            gate.inside -= 1;
+            gate.closed > 0
+        });
+        if waited_for {
+            tell();
+        }
+    }
+}
+
+/// No other thread of the library is inside until the answer is dropped. In the child of a fork it may be dropped as well.
+#[derive(Debug)]
+pub struct Closed(());
+
+/// Closes the gate for a fork. A callback that forks is inside itself, and does not wait for itself.
+pub fn close() -> Result<Closed> {
+    GATE.with(|gate| gate.closed += 1);
+    let closed = Closed(());
+    let own = u32::from(INSIDE.get());
+    if wait_until(&Deadline::new(Timeout::Millis(PATIENCE_MS)), |gate| gate.inside <= own) {
+        return Ok(closed);
+    }
+    Err(Error::new(Kind::Busy, "fork: a callback of a pool has been running for a second; what it holds would stay locked in the child"))
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        // The child has a gate of its own, which is open.
+        GATE.with(|gate| gate.closed = gate.closed.saturating_sub(1));
+        tell();
+    }
+}
+
+/// How many threads of this process are the library's: they need not be feared at a fork.
+pub fn own_threads() -> u32 {
+    GATE.with(|gate| gate.threads)
+}
+
+fn tell() {
+    CHANGED.fetch_add(1, SeqCst);
+    futex::wake(&CHANGED, u32::MAX);
+}
+
+/// `false`: the time ran out.
+fn wait_until(deadline: &Deadline, mut condition: impl FnMut(&mut Gate) -> bool) -> bool {
+    loop {
+        let seen = CHANGED.load(SeqCst);
+        if GATE.with(&mut condition) {
+            return true;
+        }
+        // An interrupt check of the forking thread has no say: the wait is short.
+        if deadline.passed() {
+            return false;
+        }
+        let _ = futex::wait(&CHANGED, seen, deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_fork_waits_for_those_inside_and_they_for_the_fork() {
+        let (entered, inside) = mpsc::channel();
+        let (leave, may_leave) = mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            let member = Member::new();
+            let guard = member.enter();
+            entered.send(()).unwrap();
+            may_leave.recv().unwrap();
+            drop(guard);
+            drop(member.enter());
+        });
+        inside.recv().unwrap();
+        assert_eq!(close().unwrap_err().kind(), Kind::Busy);
+        leave.send(()).unwrap();
+        let closed = close().unwrap();
+        drop(closed);
+        other.join().unwrap();
+    }
+}

@@ -1,0 +1,250 @@
+//! What only a pool's nursery and its workers ask of the operating system. Async-signal-safe and without allocation, except for what
+//! returns a [`crate::error::Result`]: that is called before the nursery is forked.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use super::errno;
+use super::fd::owned;
+use super::process::{read_file, write_path};
+use super::wait::{self, Child, Seen};
+use crate::error::Result;
+
+/// A descriptor that is readable when SIGCHLD is pending for the process that reads it. The signal must be blocked.
+pub fn child_signal_fd() -> Result<OwnedFd> {
+    // SAFETY: zeros are a valid set, filled in before use; a fresh descriptor.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGCHLD);
+        owned(libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into(), "signalfd")
+    }
+}
+
+/// Empties a non-blocking descriptor.
+pub fn drain(fd: RawFd) {
+    let mut buffer = [0u8; 512];
+    // SAFETY: a writable buffer of that length.
+    while unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) } > 0 {}
+}
+
+/// One message between host and nursery.
+pub type Message = [u8; 16];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    Message(Message),
+    Nothing,
+    /// The other side is gone.
+    Closed,
+}
+
+/// Sends without waiting; `false` where there is no room or nobody.
+pub fn send(socket: BorrowedFd, message: &Message) -> bool {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    loop {
+        // SAFETY: readable bytes of that length.
+        let sent = unsafe { libc::send(socket.as_raw_fd(), message.as_ptr().cast(), message.len(), flags) };
+        if sent >= 0 || errno() != libc::EINTR {
+            return sent == message.len() as isize;
+        }
+    }
+}
+
+/// Takes the next message, without waiting. What is not of the right length is no message.
+pub fn receive(socket: BorrowedFd) -> Received {
+    loop {
+        let mut message = [0u8; 16];
+        // SAFETY: writable bytes of that length.
+        let length = unsafe { libc::recv(socket.as_raw_fd(), message.as_mut_ptr().cast(), message.len(), libc::MSG_DONTWAIT) };
+        return match length {
+            16 => Received::Message(message),
+            1.. => continue,
+            0 => Received::Closed,
+            _ if errno() == libc::EINTR => continue,
+            _ if errno() == libc::EAGAIN => Received::Nothing,
+            _ => Received::Closed,
+        };
+    }
+}
+
+/// Standard input becomes empty.
+pub fn empty_stdin() {
+    // SAFETY: a NUL-terminated path, and plain numbers.
+    unsafe {
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if null > 0 {
+            libc::dup2(null, 0);
+            libc::close(null);
+        } else if null < 0 {
+            libc::close(0);
+        }
+    }
+}
+
+/// Moves a descriptor out of the way of code that closes low numbers and opens files: whoever closes ours and gets its number would
+/// have our bytes in his file. Answers the new number, or the old one where there is none to be had.
+pub fn move_up(fd: RawFd) -> RawFd {
+    const HIGH: u64 = 900;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a writable rlimit, and plain numbers; whoever calls uses the answer from now on.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        if limit.rlim_cur < HIGH + 64 || fd as u64 >= HIGH {
+            return fd;
+        }
+        let high = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, HIGH as libc::c_int);
+        if high < 0 {
+            return fd;
+        }
+        libc::close(fd);
+        high
+    }
+}
+
+/// Another descriptor of the same file, only for reading.
+pub fn read_only(fd: BorrowedFd) -> Result<OwnedFd> {
+    let mut path = [0u8; 32];
+    let path = write_path(&mut path, format_args!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or(c"");
+    // SAFETY: a NUL-terminated path; a fresh descriptor.
+    let opened = unsafe { owned(libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC).into(), "open") };
+    // Without /proc one that can write has to do.
+    opened.or_else(|_| super::fd::duplicate(&fd))
+}
+
+/// Makes the kernel take this process before others when memory runs out. Best effort.
+pub fn volunteer_for_oom() {
+    const MORE: i32 = 500;
+    const MOST: i32 = 1000;
+    let mut text = [0u8; 16];
+    let now = read_file(c"/proc/self/oom_score_adj", &mut text).and_then(|text| std::str::from_utf8(text).ok()?.trim().parse::<i32>().ok());
+    let Some(now) = now else { return };
+    let mut text = [0u8; 32];
+    let Some(text) = write_path(&mut text, format_args!("{}", (now + MORE).min(MOST))) else { return };
+    // SAFETY: NUL-terminated strings, readable bytes, a descriptor of our own.
+    unsafe {
+        let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if fd >= 0 {
+            libc::write(fd, text.as_ptr().cast(), text.count_bytes());
+            libc::close(fd);
+        }
+    }
+}
+
+/// No core file of this process.
+pub fn leave_no_core() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a live rlimit.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
+}
+
+/// Whether a signal has stopped the child, and nothing made it go on since.
+pub fn is_stopped(pid: i32) -> bool {
+    let mut path = [0u8; 32];
+    let Some(path) = write_path(&mut path, format_args!("/proc/{pid}/stat")) else { return true };
+    let mut text = [0u8; 128];
+    // Without /proc it is taken for true: it was stopped when the kernel said so.
+    let Some(text) = read_file(path, &mut text) else { return true };
+    let after_name = text.iter().rposition(|&byte| byte == b')');
+    after_name.and_then(|at| text.get(at + 2)).is_none_or(|&state| state == b'T')
+}
+
+/// Who a process acts as: the lines of its status that say so. Compared, not understood.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Credentials {
+    text: [u8; 512],
+    length: usize,
+}
+
+impl Credentials {
+    /// `None` where they cannot be read.
+    pub fn of(pid: i32) -> Option<Credentials> {
+        let mut path = [0u8; 32];
+        let path = write_path(&mut path, format_args!("/proc/{pid}/status"))?;
+        let mut text = [0u8; 4096];
+        let text = read_file(path, &mut text)?;
+        let mut credentials = Credentials { text: [0; 512], length: 0 };
+        for line in text.split(|&byte| byte == b'\n') {
+            if [&b"Uid:"[..], b"Gid:", b"Groups:"].iter().any(|name| line.starts_with(name)) {
+                let room = &mut credentials.text[credentials.length..];
+                let length = line.len().min(room.len());
+                room[..length].copy_from_slice(&line[..length]);
+                credentials.length += length;
+            }
+        }
+        (credentials.length > 0).then_some(credentials)
+    }
+}
+
+/// Kills every child of this process, and those that become its children by that, as far as it gets in a bounded number of rounds.
+/// For processes that have only children to kill.
+pub fn kill_all_children() {
+    for _ in 0..200 {
+        loop {
+            match wait::reap(Child::Any) {
+                Ok(Seen::Ended { .. }) => {}
+                Ok(Seen::NotOurs) => return,
+                _ => break,
+            }
+        }
+        let mut text = [0u8; 2048];
+        let Some(text) = read_file(c"/proc/thread-self/children", &mut text) else { return };
+        // The last number may be cut off: it is followed by nothing, and comes again in the next round.
+        for number in text.split_inclusive(|&byte| byte == b' ') {
+            let pid = number.strip_suffix(b" ").and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<i32>().ok());
+            if let Some(pid) = pid.filter(|&pid| pid > 1) {
+                // Our child until we reap it.
+                let _ = super::signal::send_to_child(pid, libc::SIGKILL);
+            }
+        }
+        nap(5);
+    }
+}
+
+/// Sleeps.
+pub fn nap(millis: u32) {
+    let time = libc::timespec { tv_sec: (millis / 1000).into(), tv_nsec: (millis % 1000 * 1_000_000) as _ };
+    // SAFETY: a live timespec; what is left after a signal is not slept.
+    unsafe { libc::nanosleep(&time, std::ptr::null_mut()) };
+}
+
+/// Kills every process of this process's group, itself included, if it leads one; else ends only this process.
+pub fn kill_own_group() -> ! {
+    // SAFETY: plain numbers; 0 is the caller's own group, which it leads.
+    unsafe {
+        if libc::getpgrp() == libc::getpid() {
+            libc::kill(0, libc::SIGKILL);
+        }
+    }
+    super::fork::exit_now(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::process::pid;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn messages_arrive_whole_and_the_end_is_seen() {
+        let (a, b) = super::super::socket::seqpacket_pair().unwrap();
+        assert_eq!(receive(b.as_fd()), Received::Nothing);
+        assert!(send(a.as_fd(), &[7; 16]));
+        assert_eq!(receive(b.as_fd()), Received::Message([7; 16]));
+        drop(a);
+        assert_eq!(receive(b.as_fd()), Received::Closed);
+        assert!(!send(b.as_fd(), &[7; 16]));
+    }
+
+    #[test]
+    fn credentials_are_the_same_twice() {
+        let own = Credentials::of(pid()).unwrap();
+        assert!(own.text.starts_with(b"Uid:"));
+        assert!(Some(own) == Credentials::of(pid()));
+        assert!(Credentials::of(-5).is_none());
+    }
+
+    #[test]
+    fn this_process_is_not_stopped() {
+        assert!(!is_stopped(pid()));
+    }
+}
