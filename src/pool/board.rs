@@ -162,21 +162,21 @@ impl Claims {
     }
 }
 
-/// The files of both, and how much of them there is.
+/// The file of the task memory; of the claims a process has no more than their mapping.
 #[derive(Debug)]
 pub struct Files {
     pub sizes: Sizes,
     pub tasks: OwnedFd,
-    pub claims: OwnedFd,
 }
 
 impl Files {
-    pub fn create(sizes: Sizes) -> Result<Files> {
+    /// Answers the file of the claims as well.
+    pub fn create(sizes: Sizes) -> Result<(Files, OwnedFd)> {
         let tasks = memory::create_empty(c"tine-pool:tasks")?;
         memory::extend(tasks.as_fd(), 0, sizes.order_at(0))?;
         let claims = memory::create_empty(c"tine-pool:claims")?;
         memory::extend(claims.as_fd(), 0, sizes.claims_length())?;
-        Ok(Files { sizes, tasks, claims })
+        Ok((Files { sizes, tasks }, claims))
     }
 }
 
@@ -243,8 +243,15 @@ impl Board {
     /// Lets workers have the task in `slot`, whose record is written, at position `tail` of the lane.
     #[inline]
     pub fn publish<W: Words>(&self, w: W, lane: usize, tail: u64, slot: u32, generation: u32) {
-        let Some(claim) = self.claims.claims.get(slot as usize) else { return };
-        w.store64(claim, ready(generation), Relaxed);
+        if let Some(claim) = self.claims.claims.get(slot as usize) {
+            w.store64(claim, ready(generation), Relaxed);
+        }
+        self.append(w, lane, tail, slot, generation);
+    }
+
+    /// Names a task once more that may have been taken already.
+    #[inline]
+    pub fn append<W: Words>(&self, w: W, lane: usize, tail: u64, slot: u32, generation: u32) {
         w.store64(self.tasks.order(lane, tail), u64::from(generation) << 32 | u64::from(slot), Relaxed);
         // SYNC POINT: publish (release; the acquire is in `take_from`). The record, the claim and the order are there before.
         w.store64(&self.tasks.head.tails[lane], tail + 1, Release);
@@ -336,6 +343,12 @@ impl Board {
             }
             None => false,
         }
+    }
+
+    /// The process in a place is dead: it neither sleeps nor searches.
+    pub fn forget_place<W: Words>(&self, w: W, place: u32) {
+        remove(w, &self.claims.head.searching, place);
+        remove(w, &self.claims.head.idle, place);
     }
 
     pub fn ring_all<W: Words>(&self, w: W) {
@@ -486,13 +499,13 @@ mod tests {
     use crate::sys::thread::Thread;
 
     fn board() -> (Files, Board) {
-        let files = Files::create(Sizes { slots: 8, places: 3, arena: 4096 }).unwrap();
+        let (files, claims) = Files::create(Sizes { slots: 8, places: 3, arena: 4096 }).unwrap();
         let mut orders = [0, 1].map(|lane| Extent::order(&files.sizes, lane));
         for order in &mut orders {
             order.reach(&files.tasks, 64).unwrap();
         }
         let tasks = Tasks::map(files.tasks.as_fd(), &files.sizes, Access::ReadWrite).unwrap();
-        let claims = Claims::map(files.claims.as_fd(), &files.sizes).unwrap();
+        let claims = Claims::map(claims.as_fd(), &files.sizes).unwrap();
         (files, Board { tasks, claims })
     }
 

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::Result;
 use crate::shm::Window;
+use crate::sys::errno::number;
 use crate::sys::heap::Filled;
 use crate::sys::memory::{self, Access};
 use crate::sys::{file, now};
@@ -90,7 +91,9 @@ impl Entry {
     fn encode(&self, tag: u32, result: &[u8], to: &mut Vec<u8>) {
         to.clear();
         to.extend_from_slice(&u64::from(tag).to_ne_bytes());
-        for word in [self.ended, self.began, u64::from(self.ended_slot) | u64::from(self.began_slot) << 32, self.stamp, self.length] {
+        for word in
+            [self.ended, self.began, u64::from(self.ended_slot) | u64::from(self.began_slot) << 32, self.stamp, self.length]
+        {
             to.extend_from_slice(&word.to_ne_bytes());
         }
         to.extend_from_slice(&self.code.to_ne_bytes());
@@ -240,7 +243,7 @@ impl Writer {
         }
         let end = (self.fresh + count) * UNIT;
         if end > memory::file_size_limit() {
-            return Err(file::TOO_LARGE);
+            return Err(number::FILE_TOO_LARGE);
         }
         let unit = self.fresh;
         self.fresh += count;
@@ -390,8 +393,8 @@ impl Reader {
 
     /// Reads a long result, and gives its memory back.
     fn long(&self, entry: &Entry) -> std::result::Result<Option<Filled>, i32> {
-        let offset = entry.unit.checked_mul(UNIT).ok_or(file::TOO_LARGE)?;
-        let length = usize::try_from(entry.length).map_err(|_| file::TOO_LARGE)?;
+        let offset = entry.unit.checked_mul(UNIT).ok_or(number::FILE_TOO_LARGE)?;
+        let length = usize::try_from(entry.length).map_err(|_| number::FILE_TOO_LARGE)?;
         let result = file::read_new(self.fd.as_fd(), length, offset)?;
         file::punch(self.fd.as_fd(), offset, entry.length);
         Ok(result)

@@ -273,7 +273,7 @@ fn all_running() -> Vec<Arc<Child>> {
 }
 
 /// The rule for the end of a process's main: its daemon children are terminated, the others joined; detached ones neither.
-pub(super) fn at_exit() {
+pub fn at_exit() {
     let (daemons, others): (Vec<_>, Vec<_>) =
         all_running().into_iter().filter(|child| !child.detached).partition(|child| child.daemon);
     for daemon in &daemons {

@@ -82,7 +82,9 @@ impl Window {
         let there = self.check(offset, buffer.len());
         if there {
             // SAFETY: inside; the target is private memory.
-            unsafe { ptr::copy_nonoverlapping(self.mapping.address().add(offset).as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+            unsafe {
+                ptr::copy_nonoverlapping(self.mapping.address().add(offset).as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
+            };
         }
         there
     }

@@ -151,7 +151,8 @@ fn close(fd: i32) {
     unsafe { libc::close(fd) };
 }
 
-fn is_open(fd: i32) -> bool {
+/// Whether `fd` is a descriptor of this process.
+pub fn is_open(fd: i32) -> bool {
     // SAFETY: plain numbers.
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
 }

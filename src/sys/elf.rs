@@ -69,7 +69,10 @@ impl Loaded {
             (Some(before), None) => no(format!("was in {}, which was unloaded", before.name)),
             (Some(before), Some(after)) if before.base == after.base && before.build_id == after.build_id => {
                 if before.build_id.is_empty() {
-                    return no(format!("is in {}, which has no build id: it may have been unloaded and loaded again", after.name));
+                    return no(format!(
+                        "is in {}, which has no build id: it may have been unloaded and loaded again",
+                        after.name
+                    ));
                 }
                 Ok(())
             }
@@ -97,7 +100,9 @@ impl Object {
         for header in headers(info) {
             let start = base.wrapping_add(header.p_vaddr as usize);
             match header.p_type {
-                libc::PT_LOAD if header.p_flags & libc::PF_X != 0 => object.code.push((start, start.wrapping_add(header.p_memsz as usize))),
+                libc::PT_LOAD if header.p_flags & libc::PF_X != 0 => {
+                    object.code.push((start, start.wrapping_add(header.p_memsz as usize)))
+                }
                 // SAFETY: a segment of the object, which is mapped while the loader shows it.
                 libc::PT_NOTE => object.build_id.extend(build_id(unsafe { memory(start, header.p_filesz as usize) })),
                 _ => {}
@@ -150,7 +155,11 @@ fn unloaded_until_now() -> u64 {
 
 /// Calls `body` for each loaded object, the program first, until it says true.
 fn visit<F: FnMut(&libc::dl_phdr_info) -> bool>(mut body: F) {
-    extern "C" fn call<F: FnMut(&libc::dl_phdr_info) -> bool>(info: *mut libc::dl_phdr_info, _: usize, body: *mut c_void) -> c_int {
+    extern "C" fn call<F: FnMut(&libc::dl_phdr_info) -> bool>(
+        info: *mut libc::dl_phdr_info,
+        _: usize,
+        body: *mut c_void,
+    ) -> c_int {
         // SAFETY: the loader's record, alive during the call, and the closure below.
         let (info, body) = unsafe { (&*info, &mut *body.cast::<F>()) };
         body(info).into()

@@ -4,6 +4,18 @@ use std::fmt::Display;
 
 use crate::error::{Error, Kind};
 
+/// Numbers that the layers above tell apart.
+pub mod number {
+    pub const MESSAGE_SIZE: i32 = libc::EMSGSIZE;
+    pub const FILE_TOO_LARGE: i32 = libc::EFBIG;
+    pub const NO_MEMORY: i32 = libc::ENOMEM;
+
+    /// Whether there may be room later.
+    pub fn is_no_room(errno: i32) -> bool {
+        matches!(errno, libc::ENOSPC | libc::ENOMEM | libc::EFBIG | libc::EDQUOT)
+    }
+}
+
 /// The calling thread's `errno`.
 pub fn errno() -> i32 {
     // SAFETY: libc returns the address of this thread's errno.
@@ -24,7 +36,7 @@ pub fn last_failure(what: impl Display) -> Error {
 }
 
 /// The numbers that a caller can act on have a status of their own; everything else is ESYS.
-fn kind(errno: i32) -> Kind {
+pub fn kind(errno: i32) -> Kind {
     match errno {
         libc::ENOMEM => Kind::NoMemory,
         libc::ENOSPC | libc::EFBIG | libc::EDQUOT => Kind::NoSpace,
@@ -35,6 +47,7 @@ fn kind(errno: i32) -> Kind {
         libc::ENOTDIR => Kind::NotDirectory,
         libc::EMFILE | libc::ENFILE => Kind::NoDescriptors,
         libc::EAGAIN => Kind::Again,
+        libc::EMSGSIZE => Kind::MessageSize,
         libc::ENOSYS | libc::EOPNOTSUPP => Kind::NotSupported,
         _ => Kind::System,
     }

@@ -44,6 +44,11 @@ pub fn duplicate(fd: &impl AsRawFd) -> Result<OwnedFd> {
     unsafe { owned(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3).into(), "fcntl(F_DUPFD_CLOEXEC)") }
 }
 
+/// The same descriptor under a number that is not standard input, output or error: a program may have closed those.
+pub fn above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { duplicate(&fd) }
+}
+
 /// A descriptor that only the process that got it closes. In a forked child the number may have been closed and given to another
 /// file, and dropping an inherited handle must not touch that.
 #[derive(Debug)]

@@ -53,9 +53,6 @@ pub fn read_at(fd: BorrowedFd, mut buffer: &mut [MaybeUninit<u8>], mut offset: u
     Ok(true)
 }
 
-/// The errno of an end above RLIMIT_FSIZE.
-pub const TOO_LARGE: i32 = libc::EFBIG;
-
 /// The `N` bytes from `offset` on, if they are there.
 pub fn read_array<const N: usize>(fd: BorrowedFd, offset: u64) -> Option<[u8; N]> {
     let mut array = [MaybeUninit::uninit(); N];

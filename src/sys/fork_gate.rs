@@ -96,7 +96,10 @@ pub fn close() -> Result<Closed> {
     if wait_until(&Deadline::new(Timeout::Millis(PATIENCE_MS)), |gate| gate.inside <= own) {
         return Ok(closed);
     }
-    Err(Error::new(Kind::Busy, "fork: a callback of a pool has been running for a second; what it holds would stay locked in the child"))
+    Err(Error::new(
+        Kind::Busy,
+        "fork: a callback of a pool has been running for a second; what it holds would stay locked in the child",
+    ))
 }
 
 impl Drop for Closed {

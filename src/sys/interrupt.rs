@@ -18,6 +18,11 @@ pub unsafe fn set(check: Option<Check>, user_data: *mut libc::c_void) {
     CHECK.set(check.map(|check| (check, user_data)));
 }
 
+/// A forked child's thread has its parent's check, and should not.
+pub fn clear() {
+    CHECK.set(None);
+}
+
 /// After EINTR: goes on unless this thread has a check and it says no.
 #[cold]
 pub fn ask() -> Result<()> {

@@ -156,7 +156,8 @@ impl Mapping {
             Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
         };
         // SAFETY: the kernel chooses the address, so nothing that exists is replaced.
-        let address = unsafe { libc::mmap(ptr::null_mut(), length, protection, libc::MAP_SHARED, fd.as_raw_fd(), offset as libc::off_t) };
+        let address =
+            unsafe { libc::mmap(ptr::null_mut(), length, protection, libc::MAP_SHARED, fd.as_raw_fd(), offset as libc::off_t) };
         if address == libc::MAP_FAILED {
             return Err(last_failure(format_args!("mmap of {length} bytes of shared memory")));
         }

@@ -116,7 +116,8 @@ pub fn volunteer_for_oom() {
     const MORE: i32 = 500;
     const MOST: i32 = 1000;
     let mut text = [0u8; 16];
-    let now = read_file(c"/proc/self/oom_score_adj", &mut text).and_then(|text| std::str::from_utf8(text).ok()?.trim().parse::<i32>().ok());
+    let now = read_file(c"/proc/self/oom_score_adj", &mut text)
+        .and_then(|text| std::str::from_utf8(text).ok()?.trim().parse::<i32>().ok());
     let Some(now) = now else { return };
     let mut text = [0u8; 32];
     let Some(text) = write_path(&mut text, format_args!("{}", (now + MORE).min(MOST))) else { return };
@@ -200,9 +201,23 @@ pub fn kill_all_children() {
     }
 }
 
+/// The high-water mark of this process's memory, in bytes.
+pub fn own_peak_rss() -> u64 {
+    // SAFETY: zeros are a valid rusage, and the call fills it.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage.ru_maxrss as u64 * 1024
+    }
+}
+
 /// Sleeps.
 pub fn nap(millis: u32) {
-    let time = libc::timespec { tv_sec: (millis / 1000).into(), tv_nsec: (millis % 1000 * 1_000_000) as _ };
+    nap_micros(millis * 1000);
+}
+
+pub fn nap_micros(micros: u32) {
+    let time = libc::timespec { tv_sec: (micros / 1_000_000).into(), tv_nsec: (micros % 1_000_000 * 1000) as _ };
     // SAFETY: a live timespec; what is left after a signal is not slept.
     unsafe { libc::nanosleep(&time, std::ptr::null_mut()) };
 }

@@ -11,6 +11,8 @@ unsafe extern "C" {
     fn funlockfile(stream: *mut FILE);
     /// glibc and musl both have it; takes no lock.
     fn __fpurge(stream: *mut FILE);
+    /// glibc and musl both have it; takes no lock.
+    fn __fpending(stream: *mut FILE) -> usize;
 }
 
 fn both() -> [*mut FILE; 2] {
@@ -44,4 +46,12 @@ pub fn purge_in_child() {
 /// In a child, before `_exit`.
 pub fn flush_at_end() {
     flush_before_fork();
+}
+
+/// Flushes those of the two that have something to flush: cheap enough for after every task.
+pub fn flush_if_pending() {
+    // SAFETY: streams of libc; what another thread writes meanwhile makes the answer old, no more.
+    if both().iter().any(|&stream| !stream.is_null() && unsafe { __fpending(stream) } > 0) {
+        flush_before_fork();
+    }
 }

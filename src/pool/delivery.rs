@@ -1,0 +1,122 @@
+//! The pool's one thread in the host: takes in what workers and nursery write when nobody else does, and runs the callbacks.
+#![forbid(unsafe_code)]
+
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use super::host::{Course, Host};
+use crate::error::Result;
+use crate::log::{self, Level};
+use crate::shm::Words;
+use crate::sys::fork_gate::Member;
+use crate::sys::thread::Thread;
+use crate::sys::{Deadline, fd, poll};
+use crate::timeout::Timeout;
+
+/// While tasks are pending the thread looks after them once in a while, also when nobody rings.
+const LOOK_MS: u64 = 1_000;
+
+/// The thread's life.
+pub(super) fn run(host: &Arc<Host>) {
+    // A panic is ours, and poisons the pool's locks: whoever calls is told. Callbacks cannot panic, they are C.
+    if catch_unwind(AssertUnwindSafe(|| deliver_all(host))).is_err() {
+        log::write(Level::Error, || format!("{}: the delivery thread failed", host.name));
+    }
+}
+
+fn deliver_all(host: &Arc<Host>) {
+    let member = Member::new();
+    let mut sleep = Sleep { number: 0, submitted: 0 };
+    loop {
+        {
+            let _inside = member.enter();
+            if work(host).is_err() {
+                return;
+            }
+        }
+        match is_over(host) {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(_) => return,
+        }
+        sleep.until_something(host);
+    }
+    host.finish();
+}
+
+/// Takes in what is there, and runs callbacks until there are none left.
+fn work(host: &Arc<Host>) -> Result<()> {
+    loop {
+        host.collect()?;
+        let jobs = std::mem::take(&mut host.lock()?.table.deliveries);
+        if jobs.is_empty() {
+            break;
+        }
+        for job in jobs {
+            host.set_delivering(true);
+            job.deliver();
+            host.set_delivering(false);
+            // Whoever waits says so before it looks whether the job is ready.
+            job.set_ready();
+            if let Some(bell) = job.bell() {
+                host.board.ring_host(Thread::current(), bell);
+            }
+            if host.freed.load(Relaxed) {
+                let _ = host.terminate(Timeout::Try);
+            }
+        }
+    }
+    if host.nursery_is_gone() {
+        host.end()?;
+    }
+    Ok(())
+}
+
+fn is_over(host: &Host) -> Result<bool> {
+    let state = host.lock()?;
+    Ok(state.course == Course::Ended && state.table.deliveries.is_empty())
+}
+
+struct Sleep {
+    /// Of this sleep; odd while the thread sleeps.
+    number: u32,
+    /// Tasks that were submitted before the last sleep.
+    submitted: u64,
+}
+
+impl Sleep {
+    fn until_something(&mut self, host: &Host) {
+        let (w, word) = (Thread::current(), &host.board.tasks.head.delivery);
+        let Ok(timeout) = self.how_long(host) else { return };
+        self.number = self.number.wrapping_add(2) | 1;
+        w.store(word, self.number, SeqCst);
+        // Either whoever has something for this thread sees that it sleeps, or it sees what there is.
+        w.fence();
+        let looked = if host.something() { host.collect() } else { Ok(()) };
+        let idle = looked.and_then(|()| Ok(host.lock()?.table.deliveries.is_empty()));
+        if idle.unwrap_or(false) {
+            let deadline = Deadline::new(timeout);
+            match poll::readable(&[host.bell.as_raw_fd(), host.nursery_fd()], &deadline) {
+                Ok(0) => {
+                    let _ = host.look();
+                }
+                Ok(ready) if ready & 1 != 0 => {
+                    fd::hush(host.bell.as_raw_fd());
+                }
+                _ => {}
+            }
+        }
+        w.store(word, self.number & !1, SeqCst);
+    }
+
+    /// For ever in a pool without tasks, from a second after the last one on: whoever submits the next one rings.
+    fn how_long(&mut self, host: &Host) -> Result<Timeout> {
+        let mut state = host.lock()?;
+        let quiet = state.table.pending == 0 && state.table.last_sequence == self.submitted;
+        self.submitted = state.table.last_sequence;
+        state.watched = !quiet;
+        Ok(if quiet { Timeout::Forever } else { Timeout::Millis(LOOK_MS) })
+    }
+}

@@ -1,0 +1,183 @@
+//! A task as the host's program sees it: what it will be told, and what became of it.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::{Arc, OnceLock, Weak};
+
+use super::host::Host;
+use crate::error::{Error, Kind, Result};
+use crate::sys::heap::Filled;
+use crate::sys::wait::{Ending, Usage};
+
+/// Why a process of the pool ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    Exit,
+    Signal,
+    /// It was stopped by a signal and did not go on.
+    Stopped,
+    /// The pool was terminated, or broke.
+    Terminated,
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Death {
+    pub reason: Reason,
+    /// `None`: nobody can know.
+    pub ending: Option<Ending>,
+    /// `peak_rss_bytes` 0 = unknown.
+    pub usage: Option<Usage>,
+}
+
+/// What became of a task.
+pub struct Outcome {
+    /// `None`: its function returned 0.
+    pub failure: Option<Kind>,
+    /// What its function returned; 0 where it did not return.
+    pub code: i32,
+    pub worker_pid: i32,
+    /// Where a worker's death has to do with it.
+    pub death: Option<Death>,
+    data: Option<Filled>,
+    length: usize,
+}
+
+impl Outcome {
+    pub fn new(failure: Option<Kind>, code: i32, worker_pid: i32) -> Outcome {
+        Outcome { failure, code, worker_pid, death: None, data: None, length: 0 }
+    }
+
+    /// The first `length` bytes of `data`.
+    pub fn with_data(self, data: Option<Filled>, length: usize) -> Outcome {
+        let length = length.min(data.as_ref().map_or(0, |data| data.len()));
+        Outcome { data, length, ..self }
+    }
+
+    pub fn with_death(self, death: Death) -> Outcome {
+        Outcome { death: Some(death), ..self }
+    }
+
+    pub fn data(&self) -> &[u8] {
+        self.data.as_ref().map_or(&[], |data| &data[..self.length])
+    }
+}
+
+/// Calls one of the host's functions; `function` and `user_data` are addresses that only the caller of the library understands.
+pub type Invoke = fn(function: usize, user_data: usize, job: &Arc<Job>);
+
+/// Whom to tell.
+#[derive(Clone, Copy, Debug)]
+pub struct Callbacks {
+    /// 0 = nobody.
+    pub success: usize,
+    pub error: usize,
+    pub user_data: usize,
+    pub invoke: Invoke,
+}
+
+impl Callbacks {
+    fn for_outcome(&self, outcome: &Outcome) -> usize {
+        if outcome.failure.is_none() { self.success } else { self.error }
+    }
+}
+
+/// A task that was submitted: async and result at once.
+pub struct Job {
+    /// The number that the caller chose, or the sequence number.
+    id: AtomicU64,
+    /// {slot, low half of the sequence number}: where to look while it is not ended.
+    place: AtomicU64,
+    callbacks: Option<Callbacks>,
+    outcome: OnceLock<Outcome>,
+    /// The outcome is there, and its callback has returned.
+    ready: AtomicBool,
+    /// The bell of those who wait, counted from 1; changed under the pool's lock.
+    bell: AtomicU64,
+    host: Option<Weak<Host>>,
+}
+
+impl Job {
+    pub(super) fn new(id: u64, callbacks: Option<Callbacks>, host: Option<Weak<Host>>) -> Job {
+        Job {
+            id: AtomicU64::new(id),
+            place: AtomicU64::new(0),
+            callbacks,
+            outcome: OnceLock::new(),
+            ready: AtomicBool::new(false),
+            bell: AtomicU64::new(0),
+            host,
+        }
+    }
+
+    pub fn id(&self) -> u64 {
+        self.id.load(Relaxed)
+    }
+
+    /// It has a slot now. Before anybody else can see the job.
+    pub(super) fn settle(&self, slot: u32, sequence: u64) {
+        if self.id() == 0 {
+            self.id.store(sequence, Relaxed);
+        }
+        self.place.store(u64::from(slot) << 32 | sequence & u64::from(u32::MAX), Relaxed);
+    }
+
+    pub(super) fn slot(&self) -> u32 {
+        (self.place.load(Relaxed) >> 32) as u32
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        self.place.load(Relaxed) as u32
+    }
+
+    /// The pool, if it is still there. `None` for jobs that nobody has a handle of.
+    pub(super) fn host(&self) -> Option<Arc<Host>> {
+        self.host.as_ref().and_then(Weak::upgrade)
+    }
+
+    pub(super) fn wants_delivery(&self) -> bool {
+        self.callbacks.is_some()
+    }
+
+    /// Writes down what became of it; answers whether there is somebody to tell.
+    pub(super) fn end(&self, outcome: Outcome) -> bool {
+        let tell = self.callbacks.is_some_and(|callbacks| callbacks.for_outcome(&outcome) != 0);
+        let _ = self.outcome.set(outcome);
+        if !tell {
+            self.set_ready();
+        }
+        tell
+    }
+
+    /// Runs the callback.
+    pub(super) fn deliver(self: &Arc<Job>) {
+        if let (Some(callbacks), Some(outcome)) = (self.callbacks, self.outcome.get()) {
+            (callbacks.invoke)(callbacks.for_outcome(outcome), callbacks.user_data, self);
+        }
+    }
+
+    pub(super) fn set_ready(&self) {
+        self.ready.store(true, SeqCst);
+    }
+
+    pub(super) fn bell(&self) -> Option<usize> {
+        (self.bell.load(SeqCst) as usize).checked_sub(1)
+    }
+
+    pub(super) fn set_bell(&self, bell: Option<usize>) {
+        self.bell.store(bell.map_or(0, |bell| bell as u64 + 1), SeqCst);
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(SeqCst)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.outcome.get().is_some()
+    }
+
+    /// What became of it, once it has ended.
+    pub fn outcome(&self) -> Result<&Outcome> {
+        self.outcome.get().ok_or_else(|| Error::new(Kind::Busy, "async: the task has not ended"))
+    }
+}

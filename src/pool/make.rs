@@ -1,0 +1,296 @@
+//! Making a pool, and its handle.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use super::board::{Board, Claims, Files, Sizes, Tasks};
+use super::delivery;
+use super::host::{Host, Parts};
+use super::journal::{self, Reader, seed};
+use super::nursery::{Lodger, Nursery, Roll, command, explain, message, stage, step};
+use super::table::Table;
+use super::task::Code;
+use crate::error::{Error, Kind, Result};
+use crate::log::{self, Level};
+use crate::shm::Words;
+use crate::shm::pool::PROCESSES_MAX;
+use crate::sys::elf::Loaded;
+use crate::sys::fd::PrivateFd;
+use crate::sys::fork::{self, Forked};
+use crate::sys::memory::{self, Access};
+use crate::sys::nursery::{self as os, Received};
+use crate::sys::signal::Blocked;
+use crate::sys::thread::Thread;
+use crate::sys::wait::{self, Child};
+use crate::sys::{self, Deadline, cpu, descriptors, fd, fork_gate, now, pidfd, poll, process, socket, stdio};
+use crate::timeout::Timeout;
+
+/// What is not there of a pool's workers: the spare one, and one whose end is being dealt with.
+const PLACES_BESIDE: usize = 2;
+const WORKERS_MAX: u32 = (PROCESSES_MAX - PLACES_BESIDE) as u32;
+const PENDING_MAX: usize = 1 << 24;
+const PENDING: usize = 65_536;
+/// Bytes of arguments of middling length; longer ones, and those that find no room there, lie behind.
+const ARENA: usize = 64 << 20;
+const BUDGET: u32 = 16;
+const WINDOW_MS: u32 = 30_000;
+/// How long a nursery may take to begin: it forks its workers in that time.
+const BEGIN_MS: u64 = 60_000;
+/// What the delivery thread has for the host's callbacks.
+const STACK: usize = 8 << 20;
+
+/// Zero is the default of every field.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub name: String,
+    pub workers: u32,
+    pub max_pending: usize,
+    pub inherit_fds: Vec<i32>,
+    pub inherit_all_fds: bool,
+    pub single_thread_only: bool,
+    pub no_core: bool,
+    pub break_on_death: bool,
+    pub crash_budget: u32,
+    pub crash_window_ms: u32,
+}
+
+/// The handle of a pool. In a forked child of the process that made it every call answers EFORKED, and dropping it touches nothing.
+pub struct Pool {
+    host: Arc<Host>,
+}
+
+impl std::ops::Deref for Pool {
+    type Target = Arc<Host>;
+
+    fn deref(&self) -> &Arc<Host> {
+        &self.host
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let host = &self.host;
+        if !host.is_own_process() {
+            // Never dropped: what it names is not here, and other things may be under the same addresses and numbers.
+            std::mem::forget(host.clone());
+            return;
+        }
+        if host.is_delivering() {
+            // Carried out when the callback has returned.
+            host.freed.store(true, Relaxed);
+            return;
+        }
+        let _ = host.terminate(Timeout::Try);
+        let thread = host.thread.lock().ok().and_then(|mut thread| thread.take());
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn checked(options: &Options) -> Result<Sizes> {
+    let workers = if options.workers == 0 { cpu::usable() } else { options.workers };
+    if workers > WORKERS_MAX {
+        return Err(Error::invalid(format!("options.workers: {workers} are more than {WORKERS_MAX}")));
+    }
+    if options.max_pending > PENDING_MAX {
+        return Err(Error::invalid(format!("options.max_pending: {} are more than {PENDING_MAX}", options.max_pending)));
+    }
+    for &fd in &options.inherit_fds {
+        if !descriptors::is_open(fd) {
+            return Err(Error::invalid(format!("options.inherit_fds: {fd} is not open")));
+        }
+    }
+    let pending = if options.max_pending == 0 { PENDING } else { options.max_pending };
+    Ok(Sizes { slots: pending.next_power_of_two(), places: workers as usize + PLACES_BESIDE, arena: ARENA })
+}
+
+/// The library's own threads stand still at a fork, and need not be feared.
+fn check_threads(name: &str, single_thread_only: bool) -> Result<()> {
+    let Some(threads) = process::thread_count() else { return Ok(()) };
+    let others = threads.saturating_sub(1 + fork_gate::own_threads());
+    if others > 0 && single_thread_only {
+        return Err(Error::new(
+            Kind::Busy,
+            format!("{name}: this process has {threads} threads, and TINE_POOL_SINGLE_THREAD_ONLY is set"),
+        ));
+    }
+    if others > 0 {
+        log::write(Level::Warn, || {
+            format!(
+                "{name}: this process has {threads} threads; what the others hold at this moment stays locked in every worker"
+            )
+        });
+    }
+    Ok(())
+}
+
+impl Pool {
+    pub fn new(options: &Options, code: Arc<dyn Code>) -> Result<Pool> {
+        let name = if options.name.is_empty() { "pool".to_owned() } else { format!("pool \"{}\"", options.name) };
+        Pool::make(options, code, &name).map_err(|error| match error.kind() {
+            Kind::Invalid | Kind::Busy => error,
+            _ => error.context(name),
+        })
+    }
+
+    fn make(options: &Options, code: Arc<dyn Code>, name: &str) -> Result<Pool> {
+        let sizes = checked(options)?;
+        check_threads(name, options.single_thread_only)?;
+        let workers = (sizes.places - PLACES_BESIDE) as u32;
+        let pool = now() ^ u64::from(process::pid() as u32) << 40;
+
+        // What the host writes it keeps from all its children; the nursery inherits a view for reading.
+        let (files, claims) = Files::create(sizes)?;
+        let tasks = &files.tasks;
+        let tasks_seen = Tasks::map(tasks.as_fd(), &sizes, Access::Read)?;
+        let host_tasks = Tasks::map(tasks.as_fd(), &sizes, Access::ReadWrite)?;
+        host_tasks.window.keep_from_children()?;
+        let tasks_for_workers = fd::above_stdio(os::read_only(tasks.as_fd())?)?;
+        let roll_fd = memory::create(c"tine-pool:roll", memory::whole_pages(Roll::length(sizes.places)))?;
+        let (roll, roll_seen) =
+            (Roll::map(&roll_fd, sizes.places, Access::Read)?, Roll::map(&roll_fd, sizes.places, Access::Read)?);
+        let (mut readers, mut journals) = (Vec::new(), Vec::new());
+        for place in 0..sizes.places {
+            let mut reader = Reader::new(fd::above_stdio(journal::create()?)?)?;
+            reader.begin(seed(pool, place as u32, 1));
+            journals.push(reader.fd());
+            readers.push(reader);
+        }
+        let bell = fd::above_stdio(fd::eventfd()?)?;
+        let (host_socket, socket) = socket::seqpacket_pair()?;
+        let (host_socket, socket) = (fd::above_stdio(host_socket)?, fd::above_stdio(socket)?);
+        let host_pidfd = pidfd::open_self()?.map(fd::above_stdio).transpose()?;
+        let child_signals = fd::above_stdio(os::child_signal_fd()?)?;
+
+        let mut kept: Vec<i32> = options.inherit_fds.clone();
+        kept.extend([0, 1, 2]);
+        kept.extend([&bell, &socket, &child_signals, &tasks_for_workers].map(AsRawFd::as_raw_fd));
+        kept.extend(&journals);
+        kept.extend(host_pidfd.as_ref().map(AsRawFd::as_raw_fd));
+        kept.sort_unstable();
+        kept.dedup();
+        let nursery = Nursery {
+            pool,
+            workers,
+            code,
+            board: Arc::new(Board { tasks: tasks_seen, claims: Claims::map(claims.as_fd(), &sizes)? }),
+            roll: Roll::map(&roll_fd, sizes.places, Access::ReadWrite)?,
+            roll_seen,
+            journals,
+            bell_fd: bell.as_raw_fd(),
+            tasks_fd: tasks_for_workers.as_raw_fd(),
+            host_fd: host_pidfd.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+            socket,
+            child_signals,
+            kept,
+            keep_all: options.inherit_all_fds,
+            no_core: options.no_core,
+            host_pid: process::pid(),
+            host_start: process::start_time(process::pid()),
+            lodgers: vec![Lodger::default(); sizes.places],
+        };
+        let board = Arc::new(Board { tasks: host_tasks, claims: Claims::map(claims.as_fd(), &sizes)? });
+        board.claims.window.keep_from_children()?;
+        drop((claims, roll_fd));
+
+        // From here until the thread runs nothing may be handled in the wrong process, or by the thread.
+        let _blocked = Blocked::all();
+        let nursery_pid = begin(nursery, &host_socket, &roll)?;
+        roll.window.keep_from_children()?;
+        let nursery_pidfd = if pidfd::supported() { pidfd::open(nursery_pid)? } else { None };
+        // It was alive when its descriptor was opened if it still is: the number is its own.
+        if pidfd::has_ended(&host_socket) {
+            return Err(Error::new(Kind::Broken, "its nursery was killed before it began"));
+        }
+
+        let files = Arc::new(files);
+        let pending = if options.max_pending == 0 { PENDING } else { options.max_pending };
+        let table = Table::new(files.clone(), board.clone(), pending);
+        let or = |value: u32, default: u32| if value == 0 { default } else { value };
+        let host = Arc::new(Host::new(Parts {
+            name: name.to_owned(),
+            pool,
+            loaded: Loaded::now(),
+            files,
+            board,
+            roll,
+            readers,
+            table,
+            socket: PrivateFd::new(host_socket),
+            nursery_pid,
+            nursery: nursery_pidfd.map(PrivateFd::new),
+            bell: PrivateFd::new(bell),
+            budget: if options.break_on_death { 1 } else { or(options.crash_budget, BUDGET) as usize },
+            worker_count: workers as usize,
+            window_ns: u64::from(or(options.crash_window_ms, WINDOW_MS)) * 1_000_000,
+        }));
+        let for_thread = host.clone();
+        let thread =
+            std::thread::Builder::new().name("tine-pool".into()).stack_size(STACK).spawn(move || delivery::run(&for_thread));
+        let pool = Pool { host };
+        match thread {
+            Ok(thread) => {
+                if let Ok(mut slot) = pool.thread.lock() {
+                    *slot = Some(thread);
+                }
+                Ok(pool)
+            }
+            // Dropping the pool ends it.
+            Err(error) => Err(sys::failure(error.raw_os_error().unwrap_or(0), "a thread for callbacks")),
+        }
+    }
+}
+
+/// Forks the nursery and waits until it has its workers; answers its number. By way of a process in between: the nursery is not the
+/// host's child, and a host that waits for all its children does not wait for it.
+fn begin(nursery: Nursery, host_socket: &OwnedFd, roll: &Roll) -> Result<i32> {
+    fork::prepare_quiet();
+    let gate = fork_gate::close()?;
+    stdio::flush_before_fork();
+    let between = match fork::fork() {
+        Ok(Forked::Child) => match fork::fork_quiet() {
+            Ok(Forked::Child) => nursery.run(),
+            Ok(Forked::Parent(_)) => fork::exit_now(0),
+            Err(errno) => {
+                nursery.note_failure(step::FORK, errno);
+                fork::exit_now(1)
+            }
+        },
+        Ok(Forked::Parent(pid)) => pid,
+        Err(errno) => return Err(sys::failure(errno, "fork of the nursery")),
+    };
+    drop(gate);
+    // Somebody who waits for any child may have been faster: that is as well.
+    let _ = wait::reap_blocking(Child::Pid(between));
+    // Its end of the socket, and what it sees of the memory, is its own from now on.
+    drop(nursery);
+
+    let deadline = Deadline::new(Timeout::Millis(BEGIN_MS));
+    loop {
+        match os::receive(host_socket.as_fd()) {
+            Received::Message(hello) => return Ok(i32::from_ne_bytes([hello[8], hello[9], hello[10], hello[11]])),
+            Received::Closed => return Err(why_not(roll)),
+            Received::Nothing if deadline.passed() => break,
+            Received::Nothing => {
+                poll::readable(&[host_socket.as_raw_fd()], &deadline)?;
+            }
+        }
+    }
+    // Dropping the socket ends it, when it comes to that.
+    os::send(host_socket.as_fd(), &message(command::TERMINATE, 1, 0));
+    Err(Error::new(Kind::TimedOut, "its nursery did not begin in a minute"))
+}
+
+#[cold]
+fn why_not(roll: &Roll) -> Error {
+    let w = Thread::current();
+    let failed = w.load(&roll.head.stage, Acquire) == stage::FAILED;
+    let (step, errno) = (w.load(&roll.head.step, Relaxed), w.load(&roll.head.errno, Relaxed) as i32);
+    match errno {
+        0 => Error::new(Kind::Broken, explain(if failed { step } else { step::NONE })),
+        errno => sys::failure(errno, explain(step)),
+    }
+}

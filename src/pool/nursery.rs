@@ -1,0 +1,581 @@
+//! The nursery: one single-threaded process, a copy of the host of the moment when the pool was made. It forks the workers, knows
+//! what became of them, replaces them and ends with the host.
+//!
+//! It never allocates, never waits for the host and trusts nothing that a worker can write. What it knows it writes on the roll,
+//! which the others can only read; what the host wants it to do comes through a socket, whose end is also one of the two signs that
+//! the host is gone (the other is a descriptor of the host's process, which no forked copy holds open).
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+
+use super::board::{Board, phase};
+use super::task::Code;
+use super::worker;
+use crate::error::Result;
+use crate::shm::pool::{RollHead, RollLine};
+use crate::shm::{Array, View, Window, Words};
+use crate::sys::descriptors::{self, Keep};
+use crate::sys::fork::{self, Forked};
+use crate::sys::memory::Access;
+use crate::sys::nursery::{self as os, Credentials, Received};
+use crate::sys::thread::Thread;
+use crate::sys::wait::{self, Child, Ending, Seen, Usage};
+use crate::sys::{Deadline, fd, now, pidfd, poll, process, signal, stdio};
+use crate::timeout::Timeout;
+
+/// What the nursery is doing.
+pub mod stage {
+    pub const BEGINNING: u32 = 0;
+    pub const RUNNING: u32 = 1;
+    /// It could not begin, or makes no more workers: see `step` and `errno`.
+    pub const FAILED: u32 = 2;
+    /// All its workers are gone, and so is it.
+    pub const ENDED: u32 = 3;
+}
+
+/// What failed.
+pub mod step {
+    pub const NONE: u32 = 0;
+    pub const FORK: u32 = 1;
+    /// A handler of pthread_atfork started threads in it.
+    pub const THREADS: u32 = 2;
+    /// The host acts as somebody else by now.
+    pub const CREDENTIALS: u32 = 3;
+}
+
+/// How a process of the pool ended.
+pub mod fate {
+    pub const EXITED: u32 = 1;
+    pub const SIGNALED: u32 = 2;
+    pub const DUMPED: u32 = 3;
+    /// By the nursery, because it was stopped.
+    pub const STOPPED: u32 = 4;
+    /// By the nursery, because the host said so.
+    pub const TERMINATED: u32 = 5;
+}
+
+/// Commands of the host: {kind 4, number 4, argument 8}.
+pub mod command {
+    /// Ends all workers: TERM, the argument's milliseconds (-1: without limit), KILL.
+    pub const TERMINATE: u32 = 1;
+    /// Something on the host's memory has changed.
+    pub const LOOK: u32 = 2;
+}
+
+pub fn message(kind: u32, number: u32, argument: i64) -> os::Message {
+    let mut message = [0; 16];
+    message[..4].copy_from_slice(&kind.to_ne_bytes());
+    message[4..8].copy_from_slice(&number.to_ne_bytes());
+    message[8..].copy_from_slice(&argument.to_ne_bytes());
+    message
+}
+
+fn understood(message: &os::Message) -> (u32, u32, i64) {
+    let word = |at: usize| u32::from_ne_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]]);
+    let argument = u64::from(word(8)) | u64::from(word(12)) << 32;
+    (word(0), word(4), argument as i64)
+}
+
+/// How long a worker may be stopped.
+const STOPPED_NS: u64 = 1_000_000_000;
+/// How long killed workers may take to die.
+const DYING_NS: u64 = 2_000_000_000;
+/// How often the host is looked at without pidfds.
+const LOOK_MS: u64 = 250;
+/// A worker that died before its initializer was done is replaced after this, and twice that the next time, up to a second.
+const PATIENCE_NS: u64 = 1_000_000;
+const PATIENCE_MAX_NS: u64 = 1_000_000_000;
+/// A pool without a worker gives up after so many forks that failed: with the pauses between them, after some ten seconds.
+const REFUSALS_MAX: u32 = 20;
+
+/// The roll as one process sees it: the nursery for writing, the others for reading.
+#[derive(Debug)]
+pub struct Roll {
+    pub window: Arc<Window>,
+    pub head: View<RollHead>,
+    pub lines: Array<RollLine>,
+}
+
+impl Roll {
+    pub fn length(places: usize) -> usize {
+        size_of::<RollHead>() + places * size_of::<RollLine>()
+    }
+
+    pub fn map(fd: &OwnedFd, places: usize, access: Access) -> Result<Roll> {
+        let window = Window::new(fd.as_fd(), Roll::length(places), access)?;
+        Ok(Roll { head: window.object(0)?, lines: window.array(size_of::<RollHead>(), places)?, window })
+    }
+}
+
+/// All that the nursery needs, made by the host before the fork.
+pub struct Nursery {
+    /// Names the pool in the marks of its journals.
+    pub pool: u64,
+    pub workers: u32,
+    pub code: Arc<dyn Code>,
+    pub board: Arc<Board>,
+    pub roll: Roll,
+    /// For the workers.
+    pub roll_seen: Roll,
+    /// Descriptors, by their numbers: the host owns them, and in the copy the nursery does.
+    pub journals: Vec<i32>,
+    pub bell_fd: i32,
+    pub tasks_fd: i32,
+    pub host_fd: i32,
+    pub socket: OwnedFd,
+    pub child_signals: OwnedFd,
+    /// Sorted: what stays open.
+    pub kept: Vec<i32>,
+    pub keep_all: bool,
+    pub no_core: bool,
+    pub host_pid: i32,
+    /// The host's, without pidfds.
+    pub host_start: Option<u64>,
+    pub lodgers: Vec<Lodger>,
+}
+
+/// A place, and the process in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lodger {
+    /// 0 = nobody.
+    pid: i32,
+    life: u32,
+    /// Counted from 1; 0 = a spare.
+    worker: u32,
+    /// When it was seen to be stopped; 0 = it was not.
+    stopped: u64,
+    /// Killed by the nursery, and why: `fate`.
+    killed: u32,
+}
+
+/// What the nursery is up to, beside what is on the roll.
+struct Keeper<'a> {
+    nursery: &'a Nursery,
+    lodgers: Vec<Lodger>,
+    w: Thread,
+    own_pid: i32,
+    credentials: Option<Credentials>,
+    /// The greatest memory use that is the copied host's and no worker's doing.
+    inherited_rss: u64,
+    births: u64,
+    ending: Order,
+    /// No births before.
+    patience_until: u64,
+    patience: u64,
+    /// Forks that failed in a row.
+    refusals: u32,
+    failed: bool,
+}
+
+/// The end of all workers that the host ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    None,
+    /// They were told; killed at the given time.
+    Told(u64),
+    /// They were killed; given up at the given time.
+    Killed(u64),
+}
+
+impl Nursery {
+    /// For a worker: closes what is not for it, and answers the number of its journal.
+    pub(super) fn keep_for_worker(&self, place: u32) -> i32 {
+        for (index, &journal) in self.journals.iter().enumerate() {
+            if index != place as usize {
+                fd::close_inherited(journal);
+            }
+        }
+        fd::close_inherited(self.socket.as_raw_fd());
+        fd::close_inherited(self.child_signals.as_raw_fd());
+        self.journals.get(place as usize).copied().unwrap_or(-1)
+    }
+
+    /// All of the nursery's life. Runs in the copy, with all signals blocked.
+    pub fn run(mut self) -> ! {
+        signal::set_all_default();
+        process::lead_new_group();
+        stdio::purge_in_child();
+        os::empty_stdin();
+        if !self.keep_all {
+            descriptors::close_all_except(&self.kept, Keep::ListedAndSharedMemory);
+        }
+        process::set_name(c"tine-nursery");
+        let lodgers = std::mem::take(&mut self.lodgers);
+        let mut keeper = Keeper {
+            nursery: &self,
+            lodgers,
+            w: Thread::current(),
+            own_pid: process::pid(),
+            credentials: Credentials::of(self.host_pid),
+            inherited_rss: os::own_peak_rss(),
+            births: 0,
+            ending: Order::None,
+            patience_until: 0,
+            patience: 0,
+            refusals: 0,
+            failed: false,
+        };
+        keeper.begin();
+        keeper.keep()
+    }
+
+    /// For the process between host and nursery.
+    pub fn note_failure(&self, step: u32, errno: i32) {
+        let w = Thread::current();
+        w.store(&self.roll.head.errno, errno as u32, Relaxed);
+        w.store(&self.roll.head.step, step, Relaxed);
+        w.store(&self.roll.head.stage, stage::FAILED, Release);
+    }
+}
+
+impl Keeper<'_> {
+    fn begin(&mut self) {
+        // Orphans that tasks leave behind are to come here.
+        let _ = process::become_subreaper();
+        if process::thread_count().is_some_and(|count| count > 1) {
+            self.fail_to_begin(step::THREADS, 0);
+        }
+        for worker in 1..=self.nursery.workers {
+            if let Err(errno) = self.bear(worker as usize - 1, worker) {
+                self.fail_to_begin(step::FORK, errno);
+            }
+        }
+        // A pool can do without the spare one; it is tried again.
+        self.w.store(&self.nursery.roll.head.stage, stage::RUNNING, Release);
+        if !os::send(self.nursery.socket.as_fd(), &message(stage::RUNNING, 0, self.own_pid.into())) {
+            self.end_all();
+        }
+    }
+
+    fn fail_to_begin(&mut self, step: u32, errno: i32) -> ! {
+        self.nursery.note_failure(step, errno);
+        self.end_all()
+    }
+
+    /// Until the end of the pool or of the host.
+    fn keep(&mut self) -> ! {
+        loop {
+            self.reap();
+            self.obey();
+            self.see_to_stopped();
+            self.see_to_ending();
+            let leaving = self.nursery.board.phase(self.w) == phase::LEAVING;
+            if leaving && self.ending == Order::None {
+                if self.alive() == 0 {
+                    self.leave();
+                }
+                // Spares sleep on their own bells, and may not have heard.
+                self.nursery.board.ring_all(self.w);
+            }
+            self.fill();
+            self.sleep();
+            if self.host_is_gone() {
+                self.end_all();
+            }
+        }
+    }
+
+    fn alive(&self) -> usize {
+        self.lodgers.iter().filter(|lodger| lodger.pid != 0).count()
+    }
+
+    /// Makes the process that is missing in each place, and hands the place of a dead worker to the spare one.
+    fn fill(&mut self) {
+        if self.ending != Order::None || self.failed || self.nursery.board.phase(self.w) != phase::OPEN {
+            return;
+        }
+        for worker in 1..=self.nursery.workers {
+            if self.lodgers.iter().any(|lodger| lodger.pid != 0 && lodger.worker == worker) {
+                continue;
+            }
+            if let Some(spare) = self.lodgers.iter().position(|lodger| lodger.pid != 0 && lodger.worker == 0) {
+                self.promote(spare, worker);
+            } else {
+                self.try_to_bear(worker);
+            }
+        }
+        if !self.lodgers.iter().any(|lodger| lodger.pid != 0 && lodger.worker == 0) {
+            self.try_to_bear(0);
+        }
+    }
+
+    fn try_to_bear(&mut self, worker: u32) {
+        let receipts = &self.nursery.board.tasks.receipts;
+        let free = |place: usize, lodger: &Lodger| {
+            let buried = receipts.get(place).map_or(0, |receipt| self.w.load(&receipt.buried, Acquire));
+            lodger.pid == 0 && buried == lodger.life
+        };
+        let Some(place) = self.lodgers.iter().enumerate().position(|(place, lodger)| free(place, lodger)) else { return };
+        if self.failed || now() < self.patience_until {
+            return;
+        }
+        if self.credentials.is_some() && Credentials::of(self.nursery.host_pid) != self.credentials {
+            // A dead host has none; that is seen elsewhere.
+            if !self.host_is_gone() {
+                self.failed = true;
+                self.nursery.note_failure(step::CREDENTIALS, 0);
+                self.tell_host();
+            }
+            return;
+        }
+        match self.bear(place, worker) {
+            Ok(()) => {
+                self.refusals = 0;
+                if worker != 0 {
+                    self.count_restart();
+                }
+            }
+            Err(errno) => {
+                self.lose_patience();
+                self.refusals += 1;
+                if self.alive() == 0 && self.refusals >= REFUSALS_MAX {
+                    self.failed = true;
+                    self.nursery.note_failure(step::FORK, errno);
+                    self.tell_host();
+                }
+            }
+        }
+    }
+
+    fn lose_patience(&mut self) {
+        self.patience = (self.patience * 2).clamp(PATIENCE_NS, PATIENCE_MAX_NS);
+        self.patience_until = now() + self.patience;
+    }
+
+    fn count_restart(&self) {
+        let restarts = &self.nursery.roll.head.restarts;
+        self.w.store(restarts, self.w.load(restarts, Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// Forks a process of the pool. Fails with an errno.
+    fn bear(&mut self, place: usize, worker: u32) -> std::result::Result<(), i32> {
+        let (Some(lodger), Some(line)) = (self.lodgers.get_mut(place), self.nursery.roll.lines.get(place)) else { return Ok(()) };
+        let life = lodger.life.wrapping_add(1);
+        self.births += 1;
+        self.w.store(&line.worker, worker, Relaxed);
+        let pid = match fork::fork_quiet()? {
+            Forked::Child => worker::run(self.nursery, self.own_pid, place as u32, life, self.births),
+            Forked::Parent(pid) => pid,
+        };
+        *lodger = Lodger { pid, life, worker, stopped: 0, killed: 0 };
+        self.w.store(&line.pid, pid as u32, Relaxed);
+        // SYNC POINT: life (release). The process waits for it, so nothing of it is seen before its name.
+        self.w.store(&line.life, life, Release);
+        self.w.wake(&line.life, 1);
+        self.tell_host();
+        Ok(())
+    }
+
+    fn promote(&mut self, place: usize, worker: u32) {
+        if let (Some(lodger), Some(line)) = (self.lodgers.get_mut(place), self.nursery.roll.lines.get(place)) {
+            lodger.worker = worker;
+            self.w.store(&line.worker, worker, Release);
+            self.nursery.board.ring(self.w, place as u32);
+            self.count_restart();
+        }
+    }
+
+    /// Takes note of everything that happened to children. Those that are nobody's are orphans of tasks.
+    fn reap(&mut self) {
+        os::drain(self.nursery.child_signals.as_raw_fd());
+        loop {
+            match wait::changed(Child::Any) {
+                Ok(Seen::Ended { pid, ending, usage }) => {
+                    if let Some(place) = self.place_of(pid) {
+                        self.bury(place, ending, usage);
+                    }
+                }
+                Ok(Seen::Stopped { pid, .. }) => {
+                    if let Some(place) = self.place_of(pid) {
+                        self.lodgers[place].stopped = now();
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn place_of(&self, pid: i32) -> Option<usize> {
+        self.lodgers.iter().position(|lodger| lodger.pid == pid)
+    }
+
+    fn bury(&mut self, place: usize, ending: Ending, usage: Usage) {
+        let (Some(lodger), Some(line)) = (self.lodgers.get_mut(place), self.nursery.roll.lines.get(place)) else { return };
+        let (status, fate) = match ending {
+            Ending::Exited(code) => (code, fate::EXITED),
+            Ending::Signaled { signal, core: false } => (signal, fate::SIGNALED),
+            Ending::Signaled { signal, core: true } => (signal, fate::DUMPED),
+        };
+        // What the nursery ordered is why it ended, unless it ended by itself before.
+        let by_order = lodger.killed != 0
+            && matches!(ending, Ending::Signaled { signal, .. } if signal == signal::KILL || signal == signal::TERM);
+        let fate = if by_order { lodger.killed } else { fate };
+        lodger.pid = 0;
+        lodger.life = lodger.life.wrapping_add(1);
+        let life = lodger.life;
+        self.w.store(&line.status, status as u32, Relaxed);
+        self.w.store(&line.fate, fate, Relaxed);
+        self.w.store64(&line.user_us, usage.user_us, Relaxed);
+        self.w.store64(&line.system_us, usage.system_us, Relaxed);
+        let peak = Some(usage.peak_rss_bytes).filter(|&peak| peak > self.inherited_rss);
+        self.w.store64(&line.peak_rss_bytes, peak.unwrap_or(0), Relaxed);
+        // SYNC POINT: life (release): its end is there, and nothing of it comes any more.
+        self.w.store(&line.life, life, Release);
+
+        let board = &self.nursery.board;
+        let ready = board.claims.bells.get(place).map_or(0, |bell| self.w.load(&bell.ready, Relaxed));
+        if ready == life.wrapping_sub(1) {
+            self.patience = 0;
+        } else if !by_order {
+            self.lose_patience();
+        }
+        board.forget_place(self.w, place as u32);
+        // It may have been woken for a task that it did not take: somebody else looks.
+        board.ring_all(self.w);
+        self.tell_host();
+    }
+
+    /// Something on the roll has changed.
+    fn tell_host(&self) {
+        self.w.fence();
+        fd::ring(self.nursery.bell_fd);
+        let head = &self.nursery.board.tasks.head;
+        self.nursery.board.ring_hosts(self.w, self.w.load64(&head.bells_in_use, SeqCst));
+    }
+
+    fn obey(&mut self) {
+        loop {
+            match os::receive(self.nursery.socket.as_fd()) {
+                Received::Message(message) => {
+                    let (kind, number, argument) = understood(&message);
+                    if kind == command::TERMINATE {
+                        self.begin_ending(argument);
+                    }
+                    let heard = &self.nursery.roll.head.heard;
+                    self.w.store(heard, number, Release);
+                    self.w.wake(heard, u32::MAX);
+                }
+                Received::Nothing => return,
+                // The host execs another program, or is gone.
+                Received::Closed => self.end_all(),
+            }
+        }
+    }
+
+    fn begin_ending(&mut self, grace_ms: i64) {
+        let until = u64::try_from(grace_ms).map_or(u64::MAX, |grace| now().saturating_add(grace.saturating_mul(1_000_000)));
+        match self.ending {
+            Order::None => {
+                self.send_all(signal::TERM, fate::TERMINATED);
+                self.ending = Order::Told(until);
+            }
+            Order::Told(before) => self.ending = Order::Told(before.min(until)),
+            Order::Killed(_) => {}
+        }
+    }
+
+    fn send_all(&mut self, signal: i32, why: u32) {
+        for lodger in self.lodgers.iter_mut().filter(|lodger| lodger.pid != 0) {
+            if lodger.killed == 0 {
+                lodger.killed = why;
+            }
+            // Its number is its own until it is reaped, here.
+            let _ = signal::send_to_child(lodger.pid, signal);
+        }
+    }
+
+    fn see_to_ending(&mut self) {
+        let (alive, head) = (self.alive() as u32, &self.nursery.roll.head);
+        match self.ending {
+            Order::None => {}
+            _ if alive == 0 => {
+                os::kill_all_children();
+                self.leave();
+            }
+            Order::Told(until) if now() >= until => {
+                self.w.store(&head.killed, alive, Relaxed);
+                self.send_all(signal::KILL, fate::TERMINATED);
+                self.ending = Order::Killed(now() + DYING_NS);
+            }
+            Order::Killed(until) if now() >= until => {
+                self.w.store(&head.stuck, alive, Relaxed);
+                self.leave();
+            }
+            _ => {}
+        }
+    }
+
+    fn see_to_stopped(&mut self) {
+        let now = now();
+        for lodger in self.lodgers.iter_mut().filter(|lodger| lodger.pid != 0 && lodger.stopped != 0) {
+            if now < lodger.stopped + STOPPED_NS {
+                continue;
+            }
+            lodger.stopped = 0;
+            if os::is_stopped(lodger.pid) {
+                lodger.killed = fate::STOPPED;
+                let _ = signal::send_to_child(lodger.pid, signal::KILL);
+            }
+        }
+    }
+
+    /// Until something happens or has to be done.
+    fn sleep(&self) {
+        let nursery = self.nursery;
+        let mut until = self.lodgers.iter().filter(|lodger| lodger.stopped != 0).map(|lodger| lodger.stopped + STOPPED_NS).min();
+        let mut at = |time: u64| until = Some(until.map_or(time, |until: u64| until.min(time)));
+        if let Order::Told(time) | Order::Killed(time) = self.ending {
+            at(time);
+        }
+        if self.patience_until > now() {
+            at(self.patience_until);
+        }
+        if nursery.host_fd < 0 {
+            at(now() + LOOK_MS * 1_000_000);
+        }
+        let timeout = match until.filter(|&until| until < u64::MAX) {
+            Some(until) => Timeout::Millis(until.saturating_sub(now()).div_ceil(1_000_000)),
+            None => Timeout::Forever,
+        };
+        let (socket, child_signals) = (nursery.socket.as_raw_fd(), nursery.child_signals.as_raw_fd());
+        let deadline = Deadline::new(timeout);
+        // All signals are blocked and the descriptors are open: it cannot fail.
+        let _ = if nursery.host_fd >= 0 {
+            poll::readable(&[socket, child_signals, nursery.host_fd], &deadline)
+        } else {
+            poll::readable(&[socket, child_signals], &deadline)
+        };
+    }
+
+    fn host_is_gone(&self) -> bool {
+        if self.nursery.host_fd >= 0 {
+            return pidfd::has_ended(&self.nursery.host_fd);
+        }
+        self.nursery.host_start.is_some() && process::start_time(self.nursery.host_pid) != self.nursery.host_start
+    }
+
+    fn leave(&self) -> ! {
+        self.w.store(&self.nursery.roll.head.stage, stage::ENDED, Release);
+        self.tell_host();
+        fork::exit_now(0)
+    }
+
+    /// Ends everything that comes from here: workers, what they started, and this process.
+    fn end_all(&mut self) -> ! {
+        self.send_all(signal::KILL, fate::TERMINATED);
+        os::kill_all_children();
+        os::kill_own_group()
+    }
+}
+
+/// What a step that failed means.
+pub fn explain(step: u32) -> &'static str {
+    match step {
+        step::FORK => "fork of a worker",
+        step::THREADS => "the copy of this process has more than one thread: a handler of pthread_atfork() starts some",
+        step::CREDENTIALS => "this process has changed its user or group: workers would act as the old one",
+        _ => "the nursery ended before it began",
+    }
+}

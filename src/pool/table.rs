@@ -1,0 +1,486 @@
+//! The host's own account of the pool's tasks: what is true. Nothing that workers can write changes it but through entries of their
+//! journals that agree with it.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::arguments::{Arguments, Place};
+use super::board::{Board, Claim, Extent, FIRST, Files, NORMAL};
+use super::job::{Death, Job, Outcome};
+use super::journal::{Entry, flag};
+use super::task::flags;
+use crate::error::{Error, Kind, Result};
+use crate::shm::Words;
+use crate::shm::pool::{BELLS, LANES, TaskRecord};
+use crate::sys::errno::{kind, number};
+use crate::sys::heap::Filled;
+use crate::sys::thread::Thread;
+
+/// What is known of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No worker has said that it has it.
+    Ready,
+    /// Being written, and not published yet.
+    Written,
+    Running {
+        place: u32,
+    },
+}
+
+struct Slot {
+    /// 0 = free.
+    sequence: u64,
+    job: Option<Arc<Job>>,
+    argument: Place,
+    stage: Stage,
+    attempt: u32,
+    attempts: u32,
+    flags: u32,
+}
+
+/// A task as it is submitted.
+pub struct Order<'a> {
+    pub function: usize,
+    pub argument: &'a [u8],
+    pub attempts: u32,
+    /// Of a chunk of a map: items; else 0.
+    pub items: u32,
+    /// The longest reply; `None` = any.
+    pub result_size: Option<u64>,
+}
+
+/// Offset of an argument in the task memory.
+#[derive(Clone, Copy, Debug)]
+pub enum ArgumentAt {
+    Mapped(usize),
+    /// Only in the file.
+    Behind(u64),
+}
+
+#[derive(Default)]
+struct Lane {
+    head: u64,
+    tail: u64,
+}
+
+/// What a process of the pool is doing, as far as it has said.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lodger {
+    pub life: u32,
+    pub alive: bool,
+    pub worker: u32,
+    pub pid: i32,
+    /// {slot, sequence}
+    pub running: Option<(u32, u64)>,
+    /// Where the results of the running chunk are: {unit, length}.
+    pub chunk: Option<(u64, u64)>,
+    pub ready: bool,
+    /// Its initializer returned this.
+    pub refused: Option<i32>,
+    pub left: bool,
+}
+
+pub struct Table {
+    files: Arc<Files>,
+    board: Arc<Board>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    lanes: [Lane; LANES],
+    orders: [Extent; LANES],
+    records: Extent,
+    arguments: Arguments,
+    pub max_pending: usize,
+    pub pending: usize,
+    pub last_sequence: u64,
+    pub done: u64,
+    pub failed: u64,
+    /// Tasks whose function has returned.
+    pub finished: u64,
+    pub lodgers: Vec<Lodger>,
+    /// Ended jobs whose callbacks wait for the delivery thread.
+    pub deliveries: VecDeque<Arc<Job>>,
+    /// Bells that are to be rung once the lock is free.
+    pub to_ring: u64,
+    bells: [u32; BELLS],
+    pub bells_in_use: u64,
+    /// Bells of threads that wait for room.
+    pub room_bells: u64,
+}
+
+impl Table {
+    pub fn new(files: Arc<Files>, board: Arc<Board>, max_pending: usize) -> Table {
+        let sizes = files.sizes;
+        Table {
+            board,
+            slots: Vec::new(),
+            free: Vec::new(),
+            lanes: Default::default(),
+            orders: [Extent::order(&sizes, FIRST), Extent::order(&sizes, NORMAL)],
+            records: Extent::records(&sizes),
+            arguments: Arguments::new(&sizes),
+            max_pending,
+            pending: 0,
+            last_sequence: 0,
+            done: 0,
+            failed: 0,
+            finished: 0,
+            lodgers: vec![Lodger::default(); sizes.places],
+            deliveries: VecDeque::new(),
+            to_ring: 0,
+            bells: [0; BELLS],
+            bells_in_use: 0,
+            room_bells: 0,
+            files,
+        }
+    }
+
+    /// Changes with every birth and death that was noted.
+    pub fn lives(&self) -> u64 {
+        self.lodgers.iter().map(|lodger| u64::from(lodger.life)).sum()
+    }
+
+    /// Gives the task a slot and room for its argument; the caller has seen that it is admitted.
+    pub fn reserve(&mut self, order: &Order, job: &Arc<Job>) -> Result<u32> {
+        let fresh = self.slots.len() as u32;
+        let slot = self.free.last().copied().unwrap_or(fresh);
+        self.records.reach(&self.files.tasks, (slot as usize + 1) * size_of::<TaskRecord>())?;
+        let argument = self.arguments.place(self.files.tasks.as_fd(), order.argument.len())?;
+        if slot == fresh {
+            let (job, stage) = (None, Stage::Written);
+            self.slots.push(Slot { sequence: 0, job, argument, stage, attempt: 0, attempts: 0, flags: 0 });
+        } else {
+            self.free.pop();
+        }
+        self.last_sequence += 1;
+        self.pending += 1;
+        let sequence = self.last_sequence;
+        job.settle(slot, sequence);
+        let mut task_flags = 0;
+        if matches!(argument, Place::Behind { .. }) {
+            task_flags |= flags::BEHIND;
+        }
+        if job.wants_delivery() {
+            task_flags |= flags::TELL;
+        }
+        if order.result_size.is_some() {
+            task_flags |= flags::LIMITED;
+        }
+        self.slots[slot as usize] = Slot {
+            sequence,
+            job: Some(job.clone()),
+            argument,
+            stage: Stage::Written,
+            attempt: 1,
+            attempts: order.attempts.max(1),
+            flags: task_flags,
+        };
+        Ok(slot)
+    }
+
+    /// Where the argument of a reserved slot goes.
+    pub fn argument_at(&self, slot: u32) -> ArgumentAt {
+        match self.slots[slot as usize].argument {
+            Place::Inline => {
+                let record = self.files.sizes.records_at() + slot as usize * size_of::<TaskRecord>();
+                ArgumentAt::Mapped(record + std::mem::offset_of!(TaskRecord, inline))
+            }
+            Place::Arena { offset, .. } => ArgumentAt::Mapped(offset),
+            Place::Behind { offset, .. } => ArgumentAt::Behind(offset),
+        }
+    }
+
+    /// Writes the record of a reserved slot, whose argument is where it should be, and publishes it.
+    pub fn publish(&mut self, w: Thread, slot: u32, order: &Order) -> Result<()> {
+        let at = match self.argument_at(slot) {
+            ArgumentAt::Mapped(offset) => offset as u64,
+            ArgumentAt::Behind(offset) => offset,
+        };
+        let entry = &mut self.slots[slot as usize];
+        let Some(record) = self.board.tasks.records.get(slot as usize) else { return Ok(()) };
+        w.store64(&record.sequence, entry.sequence, Relaxed);
+        w.store64(&record.id, entry.job.as_ref().map_or(0, |job| job.id()), Relaxed);
+        w.store64(&record.function, order.function as u64, Relaxed);
+        w.store64(&record.argument_at, at, Relaxed);
+        w.store64(&record.argument_len, order.argument.len() as u64, Relaxed);
+        w.store64(&record.result_size, order.result_size.unwrap_or(0), Relaxed);
+        w.store(&record.items, order.items, Relaxed);
+        w.store(&record.flags, entry.flags, Relaxed);
+        w.store(&record.attempt, entry.attempt, Relaxed);
+        w.store(&record.bell, 0, Relaxed);
+        entry.stage = Stage::Ready;
+        let generation = entry.sequence as u32;
+        self.push(w, NORMAL, slot, generation)
+    }
+
+    /// Appends to a lane.
+    fn push(&mut self, w: Thread, lane: usize, slot: u32, generation: u32) -> Result<()> {
+        let positions = self.files.sizes.lane() as u64;
+        if self.lanes[lane].tail - self.lanes[lane].head >= positions {
+            self.advance(w);
+        }
+        // Still no room: what is oldest may be taken by a worker that has not said so. It goes last, where it is found as well.
+        while self.lanes[lane].tail - self.lanes[lane].head >= positions {
+            let oldest = self.board.ordered(w, lane, self.lanes[lane].head);
+            self.lanes[lane].head += 1;
+            self.board.set_head(w, lane, self.lanes[lane].head);
+            if self.is_ready(oldest.slot, oldest.generation) {
+                self.board.append(w, lane, self.lanes[lane].tail, oldest.slot, oldest.generation);
+                self.lanes[lane].tail += 1;
+            }
+        }
+        let tail = self.lanes[lane].tail;
+        let reach = ((tail + 1).min(positions) as usize) * size_of::<u64>();
+        self.orders[lane].reach(&self.files.tasks, reach)?;
+        self.board.publish(w, lane, tail, slot, generation);
+        self.lanes[lane].tail = tail + 1;
+        Ok(())
+    }
+
+    fn is_ready(&self, slot: u32, generation: u32) -> bool {
+        self.slots
+            .get(slot as usize)
+            .is_some_and(|entry| entry.sequence as u32 == generation && entry.stage == Stage::Ready && entry.sequence != 0)
+    }
+
+    /// Moves the heads of the lanes over what can not be taken any more.
+    pub fn advance(&mut self, w: Thread) {
+        for lane in 0..LANES {
+            let Lane { mut head, tail } = self.lanes[lane];
+            while head < tail {
+                let oldest = self.board.ordered(w, lane, head);
+                if self.is_ready(oldest.slot, oldest.generation) {
+                    break;
+                }
+                head += 1;
+            }
+            if head != self.lanes[lane].head {
+                self.lanes[lane].head = head;
+                self.board.set_head(w, lane, head);
+            }
+        }
+    }
+
+    /// A reserved slot will not be used after all.
+    pub fn give_up(&mut self, slot: u32) {
+        self.release(slot);
+    }
+
+    fn release(&mut self, slot: u32) -> Option<Arc<Job>> {
+        let entry = &mut self.slots[slot as usize];
+        entry.sequence = 0;
+        let (job, argument) = (entry.job.take(), std::mem::take(&mut entry.argument));
+        self.arguments.give_back(&self.files.tasks, argument);
+        self.free.push(slot);
+        self.pending -= 1;
+        self.to_ring |= self.room_bells;
+        job
+    }
+
+    /// The task of a slot has ended.
+    fn end(&mut self, slot: u32, outcome: Outcome) {
+        if outcome.failure.is_none() {
+            self.done += 1;
+        } else {
+            self.failed += 1;
+        }
+        let Some(job) = self.release(slot) else { return };
+        if job.end(outcome) {
+            self.deliveries.push_back(job);
+        } else {
+            self.ring_for(&job);
+        }
+    }
+
+    /// Whoever waits for the job is to look.
+    pub fn ring_for(&mut self, job: &Job) {
+        if let Some(bell) = job.bell() {
+            self.to_ring |= 1 << bell;
+        }
+    }
+
+    /// What a worker has written. `place` is alive, or was when it wrote that.
+    pub fn take_in(&mut self, place: u32, entry: &Entry, result: std::result::Result<Option<Filled>, i32>) {
+        let Some(mut lodger) = self.lodgers.get(place as usize).copied() else { return };
+        if entry.has(flag::ENDED) {
+            lodger.running = None;
+            lodger.chunk = None;
+            if self.runs(entry.ended_slot, entry.ended, place) {
+                self.finished += 1;
+                self.end(entry.ended_slot, outcome_of(entry, result, lodger.pid));
+            }
+        }
+        if entry.has(flag::BEGAN) {
+            lodger.running = Some((entry.began_slot, entry.began));
+            lodger.chunk = entry.has(flag::CHUNK).then_some((entry.unit, entry.length));
+            let task = self
+                .slots
+                .get_mut(entry.began_slot as usize)
+                .filter(|task| task.sequence == entry.began && task.stage == Stage::Ready);
+            match task {
+                Some(task) => task.stage = Stage::Running { place },
+                // Cancelled meanwhile, or claimed twice because somebody wrote over the claim: what comes of it is nobody's.
+                None => lodger.running = None,
+            }
+        }
+        lodger.ready |= entry.has(flag::READY);
+        lodger.left |= entry.has(flag::LEFT);
+        if entry.has(flag::REFUSED) {
+            lodger.refused = Some(entry.code);
+        }
+        self.lodgers[place as usize] = lodger;
+    }
+
+    fn runs(&self, slot: u32, sequence: u64, place: u32) -> bool {
+        let task = self.slots.get(slot as usize);
+        sequence != 0 && task.is_some_and(|task| task.sequence == sequence && task.stage == Stage::Running { place })
+    }
+
+    /// The process in `place` is dead, and all that it wrote was taken in. `partial` is what it left of a chunk.
+    pub fn bury(&mut self, w: Thread, place: u32, death: Death, kind: Kind, partial: Option<Filled>) -> Result<()> {
+        let Some(lodger) = self.lodgers.get_mut(place as usize) else { return Ok(()) };
+        lodger.alive = false;
+        let (running, pid) = (lodger.running.take(), lodger.pid);
+        if let Some((slot, sequence)) = running.filter(|&(slot, sequence)| self.runs(slot, sequence, place)) {
+            let task = &mut self.slots[slot as usize];
+            if kind == Kind::WorkerDied && task.attempt < task.attempts {
+                task.attempt += 1;
+                task.stage = Stage::Ready;
+                let attempt = task.attempt;
+                if let Some(record) = self.board.tasks.records.get(slot as usize) {
+                    w.store(&record.attempt, attempt, Relaxed);
+                }
+                self.push(w, FIRST, slot, sequence as u32)?;
+            } else {
+                let length = partial.as_ref().map_or(0, |partial| partial.len());
+                self.end(slot, Outcome::new(Some(kind), 0, pid).with_data(partial, length).with_death(death));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what can be written over with what is true: every task that no worker has can be taken afterwards.
+    pub fn mend(&mut self, w: Thread) -> Result<u32> {
+        self.advance(w);
+        let mut lost = 0;
+        for slot in 0..self.slots.len() as u32 {
+            let Slot { sequence, stage, .. } = self.slots[slot as usize];
+            if sequence == 0 || stage != Stage::Ready {
+                continue;
+            }
+            let had = match self.board.claim(w, slot, sequence as u32) {
+                Claim::Ready => true,
+                // It has taken it and not said so yet.
+                Claim::Running { place } => self.lodgers.get(place as usize).is_some_and(|lodger| lodger.alive),
+                Claim::Other => false,
+            };
+            if !had {
+                lost += 1;
+                self.push(w, FIRST, slot, sequence as u32)?;
+            }
+        }
+        self.board.mend(w, [self.lanes[FIRST].head, self.lanes[NORMAL].head]);
+        Ok(lost)
+    }
+
+    /// Takes back a task that no worker has; answers whether it could.
+    pub fn cancel(&mut self, w: Thread, job: &Job, why: Kind) -> bool {
+        let (slot, generation) = (job.slot(), job.generation());
+        if !self.is_ready(slot, generation) || !self.board.withdraw(w, slot, generation) {
+            return false;
+        }
+        self.end(slot, Outcome::new(Some(why), 0, 0));
+        true
+    }
+
+    /// Nobody waits for the job any more.
+    pub fn abandon(&mut self, w: Thread, job: &Job) {
+        let (slot, generation) = (job.slot(), job.generation());
+        let Some(task) = self.slots.get_mut(slot as usize).filter(|task| task.sequence as u32 == generation && !job.has_ended())
+        else {
+            return;
+        };
+        task.flags |= flags::CANCELLED;
+        if let Some(record) = self.board.tasks.records.get(slot as usize) {
+            w.store(&record.flags, task.flags, Relaxed);
+        }
+    }
+
+    /// Ends every task: those that no worker has (`running` false), or all.
+    pub fn end_all(&mut self, w: Thread, why: Kind, death: Option<Death>, running: bool) {
+        for slot in 0..self.slots.len() as u32 {
+            let Slot { sequence, stage, .. } = self.slots[slot as usize];
+            if sequence == 0 || stage == Stage::Written {
+                continue;
+            }
+            let mut outcome = Outcome::new(Some(why), 0, 0);
+            match stage {
+                Stage::Running { place } if running => {
+                    outcome.worker_pid = self.lodgers.get(place as usize).map_or(0, |lodger| lodger.pid);
+                    outcome.death = death;
+                }
+                Stage::Ready if running || self.board.withdraw(w, slot, sequence as u32) => {}
+                _ => continue,
+            }
+            self.end(slot, outcome);
+        }
+    }
+
+    /// A bell for a thread that will wait; shared where there are not enough.
+    pub fn take_bell(&mut self) -> usize {
+        let bell = self.bells.iter().position(|&users| users == 0).unwrap_or(BELLS - 1);
+        self.share_bell(bell);
+        bell
+    }
+
+    pub fn share_bell(&mut self, bell: usize) {
+        self.bells[bell] += 1;
+        self.bells_in_use |= 1 << bell;
+    }
+
+    pub fn return_bell(&mut self, bell: usize) {
+        self.bells[bell] -= 1;
+        if self.bells[bell] == 0 {
+            self.bells_in_use &= !(1 << bell);
+        }
+    }
+
+    /// Makes the worker that runs (or will run) the job ring `bell`.
+    pub fn wait_with(&mut self, w: Thread, job: &Job, bell: usize) {
+        if let Some(record) = self.board.tasks.records.get(job.slot() as usize) {
+            let task = &self.slots[job.slot() as usize];
+            if task.sequence as u32 == job.generation() && !job.has_ended() {
+                w.store(&record.bell, bell as u32 + 1, Relaxed);
+            }
+        }
+    }
+
+    /// {queued, running}
+    pub fn counts(&self) -> (u64, u64) {
+        let running = self.lodgers.iter().filter(|lodger| lodger.alive && lodger.running.is_some()).count() as u64;
+        (self.pending as u64 - running.min(self.pending as u64), running)
+    }
+}
+
+fn outcome_of(entry: &Entry, result: std::result::Result<Option<Filled>, i32>, pid: i32) -> Outcome {
+    let lost = |errno| Outcome::new(Some(kind(errno)), 0, pid);
+    if entry.has(flag::LOST) {
+        return lost(entry.code);
+    }
+    match result {
+        Err(errno) => lost(errno),
+        Ok(None) if entry.length > 0 => lost(number::NO_MEMORY),
+        Ok(data) => {
+            let failure = (entry.code != 0).then_some(Kind::TaskFailed);
+            Outcome::new(failure, entry.code, pid).with_data(data, entry.length as usize)
+        }
+    }
+}
+
+/// A pool that takes no tasks.
+pub fn closed() -> Error {
+    Error::new(Kind::Closed, "pool: closed")
+}

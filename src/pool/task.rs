@@ -1,0 +1,236 @@
+//! A task as its function sees it, in a worker.
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::board::Board;
+use super::journal::{Entry, SHORT, Writer, flag};
+use crate::error::{Error, Kind, Result};
+use crate::shm::pool::ChunkHead;
+use crate::shm::{View, Window, Words};
+use crate::sys::errno::number;
+use crate::sys::failure;
+use crate::sys::thread::Thread;
+
+/// Flags of a task's record.
+pub mod flags {
+    /// The argument lies behind the mapped memory: `argument_at` is an offset in the file.
+    pub const BEHIND: u32 = 1;
+    /// The host's delivery thread wants to hear of its end.
+    pub const TELL: u32 = 2;
+    /// Nobody waits for it any more.
+    pub const CANCELLED: u32 = 4;
+    /// A reply may have `result_size` bytes at most.
+    pub const LIMITED: u32 = 8;
+}
+
+/// What the functions of one pool are, to its workers. Addresses are the host's, which the workers share; the boundary knows what
+/// they mean.
+pub trait Code: Send + Sync {
+    /// The worker's state, or why there is none.
+    fn initialize(&self) -> std::result::Result<usize, i32>;
+    fn finalize(&self, state: usize);
+    fn run(&self, function: usize, argument: *const u8, length: usize, task: &Task) -> i32;
+}
+
+/// The task that a worker is running, and what it will say about it.
+pub struct Task {
+    board: Arc<Board>,
+    pub worker: u32,
+    pub state: usize,
+    id: Cell<u64>,
+    attempt: Cell<u32>,
+    slot: Cell<u32>,
+    reply: Mutex<Reply>,
+}
+
+pub(super) struct Reply {
+    pub(super) journal: Writer,
+    place: u32,
+    short: Vec<u8>,
+    /// {unit, length}
+    long: Option<(u64, u64)>,
+    limit: u64,
+    /// A reply was refused because it was longer than the limit.
+    too_long: bool,
+    chunk: Option<Chunk>,
+}
+
+/// The results of a chunk of a map that is being run.
+struct Chunk {
+    unit: u64,
+    length: u64,
+    window: Arc<Window>,
+    head: View<ChunkHead>,
+    /// Where the current item's result goes.
+    at: usize,
+    replied: usize,
+}
+
+impl Task {
+    pub(super) fn new(board: Arc<Board>, place: u32, worker: u32, state: usize, journal: Writer) -> Task {
+        let (short, long, chunk) = (Vec::new(), None, None);
+        Task {
+            board,
+            worker,
+            state,
+            id: Cell::new(0),
+            attempt: Cell::new(0),
+            slot: Cell::new(0),
+            reply: Mutex::new(Reply { journal, place, short, long, limit: u64::MAX, too_long: false, chunk }),
+        }
+    }
+
+    pub(super) fn begin(&self, slot: u32, id: u64, attempt: u32) {
+        self.slot.set(slot);
+        self.id.set(id);
+        self.attempt.set(attempt);
+    }
+
+    /// Nothing panics under it.
+    pub(super) fn said(&self) -> MutexGuard<'_, Reply> {
+        self.reply.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn id(&self) -> u64 {
+        self.id.get()
+    }
+
+    /// 1 for the first.
+    pub fn attempt(&self) -> u32 {
+        self.attempt.get()
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        let record = self.board.tasks.records.get(self.slot.get() as usize);
+        record.is_some_and(|record| Thread::current().load(&record.flags, Relaxed) & flags::CANCELLED != 0)
+    }
+
+    /// Keeps the result; a second one takes the place of the first.
+    pub fn reply(&self, data: &[u8]) -> Result<()> {
+        let mut said = self.said();
+        let consumed = consumed(&self.board, said.place);
+        said.keep(data, consumed)
+    }
+}
+
+/// How much of its journal the host has read.
+pub(super) fn consumed(board: &Board, place: u32) -> u64 {
+    let receipt = board.tasks.receipts.get(place as usize);
+    receipt.map_or(0, |receipt| Thread::current().load64(&receipt.consumed, Acquire))
+}
+
+impl Reply {
+    fn keep(&mut self, data: &[u8], consumed: u64) -> Result<()> {
+        if data.len() as u64 > self.limit {
+            self.too_long = true;
+            let limit = self.limit;
+            return Err(Error::new(
+                Kind::MessageSize,
+                format!("tine_task_reply: {} bytes exceed result_size {limit}", data.len()),
+            ));
+        }
+        if let Some(chunk) = &mut self.chunk {
+            chunk.keep(data);
+            return Ok(());
+        }
+        self.forget();
+        if data.len() <= SHORT {
+            self.short.extend_from_slice(data);
+            return Ok(());
+        }
+        crate::sys::memory::check_room(data.len())?;
+        let placed = self.journal.place_bytes(data, consumed);
+        let unit = placed.map_err(|errno| failure(errno, format_args!("tine_task_reply: {} bytes", data.len())))?;
+        self.long = Some((unit, data.len() as u64));
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.short.clear();
+        if let Some((unit, length)) = self.long.take() {
+            self.journal.unplace(unit, length);
+        }
+    }
+
+    /// A task begins whose replies have `limit` bytes at most.
+    pub(super) fn begin(&mut self, limit: u64) {
+        self.forget();
+        self.limit = limit;
+        self.too_long = false;
+    }
+
+    /// How the task that has returned `code` ended; what goes with the entry is [`Reply::result`].
+    pub(super) fn end(&mut self, code: i32) -> Entry {
+        let ended = Entry { flags: flag::ENDED, code, ..Entry::default() };
+        if self.too_long {
+            self.forget();
+            return Entry { flags: flag::ENDED | flag::LOST, code: number::MESSAGE_SIZE, ..ended };
+        }
+        match self.long.take() {
+            Some((unit, length)) => Entry { flags: flag::ENDED | flag::LONG, unit, length, ..ended },
+            None => ended,
+        }
+    }
+
+    pub(super) fn append(&mut self, entry: Entry, consumed: u64) -> std::result::Result<(), i32> {
+        let result: &[u8] =
+            if entry.has(flag::ENDED) && !entry.has(flag::LONG) && !entry.has(flag::LOST) { &self.short } else { &[] };
+        self.journal.append(entry, result, consumed)
+    }
+
+    /// Makes room for the results of a chunk; answers the entry that says so.
+    pub(super) fn begin_chunk(&mut self, items: usize, result_size: u64, consumed: u64) -> Result<Entry> {
+        self.begin(result_size);
+        let bytes = result_size.checked_mul(items as u64).and_then(|bytes| bytes.checked_add(size_of::<ChunkHead>() as u64));
+        let length = bytes.ok_or_else(|| Error::new(Kind::NoSpace, "the results of a chunk are too long"))?;
+        let (unit, window) = self.journal.place_window(length, consumed)?;
+        let head = window.object(0)?;
+        self.chunk = Some(Chunk { unit, length, window, head, at: 0, replied: 0 });
+        Ok(Entry { flags: flag::CHUNK, unit, length, ..Entry::default() })
+    }
+
+    pub(super) fn begin_item(&mut self, item: usize) {
+        let limit = self.limit as usize;
+        self.too_long = false;
+        if let Some(chunk) = &mut self.chunk {
+            (chunk.at, chunk.replied) = (size_of::<ChunkHead>() + item * limit, 0);
+        }
+    }
+
+    /// The item's function has returned `code`. Its result is there before the count that covers it.
+    pub(super) fn end_item(&mut self, item: usize, code: i32) {
+        let (w, Some(chunk)) = (Thread::current(), &mut self.chunk) else { return };
+        if code != 0 || self.too_long {
+            chunk.keep(&[]);
+            let failed = w.load64(&chunk.head.failed, Relaxed);
+            if failed == 0 {
+                w.store64(&chunk.head.first_failed, item as u64, Relaxed);
+                w.store64(&chunk.head.first_code, code as u32 as u64, Relaxed);
+            }
+            w.store64(&chunk.head.failed, failed + 1, Relaxed);
+        }
+        // SYNC POINT: chunk (release): the host reads it when the worker is dead, through the kernel.
+        w.store64(&chunk.head.done, item as u64 + 1, Release);
+    }
+
+    pub(super) fn end_chunk(&mut self) -> Entry {
+        match self.chunk.take() {
+            Some(Chunk { unit, length, .. }) => Entry { flags: flag::ENDED | flag::LONG, unit, length, ..Entry::default() },
+            None => Entry { flags: flag::ENDED, ..Entry::default() },
+        }
+    }
+}
+
+impl Chunk {
+    fn keep(&mut self, data: &[u8]) {
+        self.window.write(self.at, data);
+        // A shorter result after a longer one: what is beyond it is zero.
+        for at in data.len()..self.replied {
+            self.window.write(self.at + at, &[0]);
+        }
+        self.replied = data.len();
+    }
+}

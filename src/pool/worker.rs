@@ -1,0 +1,375 @@
+//! A worker: from its birth in the nursery to its end. It has its host's memory of the moment when the pool was made, and of what
+//! happens since then nothing but the tasks.
+#![forbid(unsafe_code)]
+
+use std::ffi::CString;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::board::{Taken, phase};
+use super::journal::{Entry, UNIT, Writer, flag, seed};
+use super::nursery::Nursery;
+use super::task::{Task, consumed, flags};
+use crate::process::children;
+use crate::process::role::{self, Role};
+use crate::shm::pool::TaskRecord;
+use crate::shm::{Window, Words};
+use crate::sys::errno::number;
+use crate::sys::memory::Access;
+use crate::sys::thread::{self, Thread};
+use crate::sys::{Deadline, exit, fd, fork, interrupt, nursery as os, process, signal, stdio};
+use crate::timeout::Timeout;
+
+/// How often a worker looks for a task before it sleeps.
+const LOOKS: u32 = 60;
+/// Exit codes of a worker that cannot go on: its initializer failed; a task took away what it needs; its nursery is gone.
+const REFUSED: i32 = 1;
+const DISABLED: i32 = 125;
+const ORPHANED: i32 = 126;
+/// A busy worker looks after its nursery once in so many tasks.
+const TASKS_PER_LOOK: u32 = 64;
+
+struct Worker<'a> {
+    w: Thread,
+    nursery: &'a Nursery,
+    epoch: u64,
+    parent: i32,
+    place: u32,
+    bell_fd: i32,
+    /// A descriptor of the task memory, for arguments that are not mapped.
+    tasks_fd: i32,
+    /// The sleep of the host's delivery thread that this worker has already ended.
+    rung: u32,
+    /// Whether this worker is in the set of those that search.
+    searching: bool,
+}
+
+/// How the last task ended, not written down yet, and whom to tell.
+struct Last {
+    entry: Entry,
+    record: u32,
+    flags: u32,
+}
+
+/// All of a worker's life. All signals are blocked when it begins.
+pub(super) fn run(nursery: &Nursery, parent: i32, place: u32, life: u32, number: u64) -> ! {
+    // The signal comes when the nursery dies; it may be dead already.
+    process::set_parent_death_signal(signal::KILL);
+    if process::parent_pid() != parent {
+        fork::exit_now(ORPHANED);
+    }
+    process::set_name(c"tine-worker");
+    nursery.roll.window.forbid();
+    let journal_fd = os::move_up(nursery.keep_for_worker(place));
+    let (bell_fd, tasks_fd) = (os::move_up(nursery.bell_fd), os::move_up(nursery.tasks_fd));
+    let host_fd = if nursery.host_fd >= 0 { os::move_up(nursery.host_fd) } else { -1 };
+    os::volunteer_for_oom();
+    if nursery.no_core {
+        os::leave_no_core();
+    }
+    interrupt::clear();
+    // libc runs the latest handler first, and this one never comes to the host's.
+    exit::at_exit_with_code(|code| leave(code));
+    let name = CString::new(format!("PoolWorker-{number}")).unwrap_or_default();
+    role::set(Role { host_pid: nursery.host_pid, host_fd, name: Box::leak(name.into_boxed_c_str()), exit_fd: -1 });
+
+    let w = Thread::current();
+    let worker = Worker { w, nursery, epoch: thread::epoch(), parent, place, bell_fd, tasks_fd, rung: 0, searching: false };
+    worker.wait_until_entered(life);
+    signal::unblock_all();
+    worker.live(Writer::new(journal_fd, seed(nursery.pool, place, life)), life)
+}
+
+/// The end of a worker, also when a task calls exit(3): its own children as at the end of any main, its output flushed.
+fn leave(code: i32) -> ! {
+    children::at_exit();
+    stdio::flush_at_end();
+    fork::exit_now(code & 0xff)
+}
+
+impl Worker<'_> {
+    /// Until the nursery has written down who this is: before that, nobody could say of whom a task or a death is.
+    fn wait_until_entered(&self, life: u32) {
+        let Some(line) = self.nursery.roll_seen.lines.get(self.place as usize) else { fork::exit_now(DISABLED) };
+        loop {
+            let seen = self.w.load(&line.life, Acquire);
+            if seen == life {
+                return;
+            }
+            let _ = self.w.wait(&line.life, seen, &Deadline::new(Timeout::Forever));
+        }
+    }
+
+    fn live(mut self, mut journal: Writer, life: u32) -> ! {
+        let state = match self.nursery.code.initialize() {
+            Ok(state) => state,
+            Err(code) => {
+                let _ = journal.append(Entry { flags: flag::REFUSED, code, ..Entry::default() }, &[], 0);
+                self.ring_delivery();
+                leave(REFUSED)
+            }
+        };
+        stdio::flush_at_end();
+        // What the initializer did (setuid clears it) must not make an orphan of this worker.
+        self.look_after_nursery();
+        let _ = journal.append(Entry { flags: flag::READY, ..Entry::default() }, &[], 0);
+        if let Some(bell) = self.nursery.board.claims.bells.get(self.place as usize) {
+            self.w.store(&bell.ready, life, Release);
+        }
+        let worker = self.wait_for_turn();
+        let task = Task::new(self.nursery.board.clone(), self.place, worker.unwrap_or(0), state, journal);
+        if worker.is_some() {
+            self.work(&task);
+        }
+        self.nursery.code.finalize(state);
+        self.write(&task, Entry { flags: flag::LEFT, ..Entry::default() });
+        leave(0)
+    }
+
+    /// A spare worker waits until it takes the place of another. `None`: the pool was closed before.
+    fn wait_for_turn(&self) -> Option<u32> {
+        let line = self.nursery.roll_seen.lines.get(self.place as usize)?;
+        let bell = &self.nursery.board.claims.bells.get(self.place as usize)?.bell;
+        loop {
+            let heard = self.w.load(bell, Acquire);
+            let worker = self.w.load(&line.worker, Acquire);
+            if worker != 0 {
+                return Some(worker - 1);
+            }
+            if self.nursery.board.phase(self.w) == phase::LEAVING {
+                return None;
+            }
+            let _ = self.w.wait(bell, heard, &Deadline::new(Timeout::Forever));
+        }
+    }
+
+    /// Runs tasks until the pool is closed and there are none left.
+    fn work(&mut self, task: &Task) {
+        let board = self.nursery.board.clone();
+        let mut last: Option<Last> = None;
+        for round in 0u32.. {
+            let open = board.phase(self.w) == phase::OPEN;
+            let mut taken = if open { board.take(self.w, self.place) } else { None };
+            if taken.is_none() {
+                // Told at once: there is no entry of a next task to go with it.
+                self.settle(task, last.take());
+                taken = self.wait_for_task();
+            }
+            if self.searching {
+                board.end_search(self.w, self.place);
+                self.searching = false;
+            }
+            let Some(taken) = taken else { return };
+            last = self.run(task, taken, last.take());
+            if round % TASKS_PER_LOOK == TASKS_PER_LOOK - 1 && process::parent_pid() != self.parent {
+                fork::exit_now(ORPHANED);
+            }
+        }
+    }
+
+    /// Looks for a task, for a while awake and then asleep. `None`: leave.
+    fn wait_for_task(&mut self) -> Option<Taken> {
+        let board = &self.nursery.board;
+        let bell = &board.claims.bells.get(self.place as usize)?.bell;
+        loop {
+            board.begin_search(self.w, self.place);
+            self.searching = true;
+            let phase = board.phase(self.w);
+            if phase == phase::LEAVING {
+                return None;
+            }
+            if phase == phase::STOPPING {
+                self.wait_to_be_ended();
+            }
+            for turn in 0..LOOKS {
+                self.w.relax(turn);
+                if let Some(taken) = board.take(self.w, self.place) {
+                    return Some(taken);
+                }
+            }
+            self.look_after_nursery();
+            self.searching = false;
+            match board.lie_down(self.w, self.place) {
+                Ok(taken) => return Some(taken),
+                Err(heard) => {
+                    // Whoever changes the phase rings afterwards.
+                    if board.phase(self.w) == phase {
+                        let _ = self.w.wait(bell, heard, &Deadline::new(Timeout::Forever));
+                    }
+                    board.get_up(self.w, self.place);
+                }
+            }
+        }
+    }
+
+    fn wait_to_be_ended(&self) -> ! {
+        loop {
+            self.look_after_nursery();
+            os::nap(1000);
+        }
+    }
+
+    /// Runs a task. What it finds in the way of the last one goes with the entry that says that this one begins.
+    fn run(&mut self, task: &Task, taken: Taken, mut last: Option<Last>) -> Option<Last> {
+        let (w, nursery) = (self.w, self.nursery);
+        let record = nursery.board.tasks.records.get(taken.slot as usize)?;
+        let sequence = w.load64(&record.sequence, Relaxed);
+        if sequence as u32 != taken.generation {
+            // A claim that somebody wrote.
+            return last;
+        }
+        let load = |word| w.load64(word, Relaxed);
+        let (function, at, length) = (load(&record.function), load(&record.argument_at), load(&record.argument_len) as usize);
+        let task_flags = self.w.load(&record.flags, Relaxed);
+        let items = self.w.load(&record.items, Relaxed) as usize;
+        task.begin(taken.slot, load(&record.id), self.w.load(&record.attempt, Relaxed));
+
+        let mut begins = Entry { flags: flag::BEGAN, began: sequence, began_slot: taken.slot, ..Entry::default() };
+        let mut refused = None;
+        if items > 1 {
+            // The last result is still in the buffer that the chunk's replies use.
+            self.settle(task, last.take());
+            let consumed = consumed(&self.nursery.board, self.place);
+            match task.said().begin_chunk(items, load(&record.result_size), consumed) {
+                Ok(chunk) => {
+                    begins = Entry { flags: flag::BEGAN | flag::CHUNK, unit: chunk.unit, length: chunk.length, ..begins }
+                }
+                Err(error) => refused = Some(error.errno()),
+            }
+        }
+        // One entry, one system call: the end of the last task and the beginning of this one.
+        match last {
+            Some(last) => {
+                let both =
+                    Entry { flags: last.entry.flags | begins.flags, began: sequence, began_slot: taken.slot, ..last.entry };
+                let unread = self.write(task, both);
+                self.tell(&last, unread);
+            }
+            None => {
+                self.write(task, begins);
+            }
+        }
+        if items <= 1 {
+            let limited = task_flags & flags::LIMITED != 0;
+            task.said().begin(if limited { load(&record.result_size) } else { u64::MAX });
+        }
+
+        let ended = match refused {
+            Some(errno) => Entry { flags: flag::ENDED | flag::LOST, code: errno, ..Entry::default() },
+            None => match self.argument(at, length, task_flags) {
+                Ok(argument) => self.call(task, function as usize, &argument, length, items),
+                Err(errno) => {
+                    task.said().end_chunk();
+                    Entry { flags: flag::ENDED | flag::LOST, code: errno, ..Entry::default() }
+                }
+            },
+        };
+        stdio::flush_if_pending();
+        let entry = Entry { ended: sequence, ended_slot: taken.slot, ..ended };
+        Some(Last { entry, record: taken.slot, flags: task_flags })
+    }
+
+    fn call(&self, task: &Task, function: usize, argument: &Argument, length: usize, items: usize) -> Entry {
+        let code = &self.nursery.code;
+        if items <= 1 {
+            let code = code.run(function, argument.address, length, task);
+            self.leave_if_copied(code);
+            return task.said().end(code);
+        }
+        let item_length = length / items;
+        for item in 0..items {
+            if task.is_cancelled() {
+                break;
+            }
+            task.said().begin_item(item);
+            let code = code.run(function, argument.address.wrapping_add(item * item_length), item_length, task);
+            self.leave_if_copied(code);
+            task.said().end_item(item, code);
+        }
+        task.said().end_chunk()
+    }
+
+    /// A task that forks and returns twice ends the copy, which is no worker.
+    fn leave_if_copied(&self, code: i32) {
+        if thread::epoch() != self.epoch {
+            leave(code);
+        }
+    }
+
+    fn argument(&self, at: u64, length: usize, task_flags: u32) -> Result<Argument, i32> {
+        if task_flags & flags::BEHIND == 0 {
+            let address = self.nursery.board.tasks.window.address(at as usize, length);
+            return Ok(Argument { address: address.unwrap_or(std::ptr::null()), _window: None });
+        }
+        let window = Window::range(fd::inherited(self.tasks_fd), at, length, Access::Read).map_err(|error| error.errno())?;
+        Ok(Argument { address: window.address(0, length).unwrap_or(std::ptr::null()), _window: Some(window) })
+    }
+
+    /// Writes down how the last task ended.
+    fn settle(&mut self, task: &Task, last: Option<Last>) {
+        if let Some(last) = last {
+            let unread = self.write(task, last.entry);
+            self.tell(&last, unread);
+        }
+    }
+
+    /// Adds to the journal, and answers how much of it the host has not read. Without room for it there is nothing to do but wait;
+    /// without a journal there is nothing to do at all.
+    fn write(&self, task: &Task, entry: Entry) -> u64 {
+        loop {
+            let consumed = consumed(&self.nursery.board, self.place);
+            let mut said = task.said();
+            match said.append(entry, consumed) {
+                Ok(()) => return said.journal.position() - consumed,
+                Err(errno) if number::is_no_room(errno) => {
+                    drop(said);
+                    self.look_after_nursery();
+                    os::nap(10);
+                }
+                Err(_) => fork::exit_now(DISABLED),
+            }
+        }
+    }
+
+    /// Tells of a task whose end is written down. Whoever waits has said so before it looked at the journal for the last time.
+    fn tell(&mut self, last: &Last, unread: u64) {
+        let board = &self.nursery.board;
+        self.w.fence();
+        let bell =
+            board.tasks.records.get(last.record as usize).map_or(0, |record: &TaskRecord| self.w.load(&record.bell, Relaxed));
+        if bell != 0 {
+            board.ring_host(self.w, bell as usize - 1);
+        }
+        let any = self.w.load64(&board.tasks.head.any_bells, Relaxed);
+        if any != 0 {
+            board.ring_hosts(self.w, any);
+        }
+        let eager = last.flags & flags::TELL != 0 || self.w.load(&board.tasks.head.eager, Relaxed) != 0;
+        // Also when the host has much to read: otherwise it reads when it wants to know something.
+        if eager || unread + last.entry.length > UNIT {
+            self.ring_delivery();
+        }
+    }
+
+    /// Wakes the host's delivery thread, once each time it sleeps.
+    fn ring_delivery(&mut self) {
+        let sleep = self.w.load(&self.nursery.board.tasks.head.delivery, Relaxed);
+        if sleep % 2 == 1 && sleep != self.rung {
+            self.rung = sleep;
+            fd::ring(self.bell_fd);
+        }
+    }
+
+    /// Ends with the nursery, whatever a task has done to the signal that is to see to that.
+    fn look_after_nursery(&self) {
+        process::set_parent_death_signal(signal::KILL);
+        if process::parent_pid() != self.parent {
+            fork::exit_now(ORPHANED);
+        }
+    }
+}
+
+/// An argument, mapped as long as this lives.
+struct Argument {
+    address: *const u8,
+    _window: Option<std::sync::Arc<Window>>,
+}
