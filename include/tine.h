@@ -240,6 +240,56 @@
 #define TINE_REASON_TERMINATED 7
 
 /**
+ * Callbacks run inside tine_pool_poll() instead of on a thread of the pool. Not in this version.
+ */
+#define TINE_POOL_HOST_LOOP 1
+
+/**
+ * Threads instead of processes. Not in this version.
+ */
+#define TINE_POOL_THREADS 2
+
+/**
+ * tine_pool_new() answers TINE_EBUSY if this process has more than one thread.
+ */
+#define TINE_POOL_SINGLE_THREAD_ONLY 4
+
+/**
+ * Workers keep every descriptor that this process has.
+ */
+#define TINE_POOL_INHERIT_ALL_FDS 8
+
+/**
+ * Workers keep this process's signal mask and dispositions. Not in this version.
+ */
+#define TINE_POOL_KEEP_SIGNALS 16
+
+/**
+ * Workers leave no core files.
+ */
+#define TINE_POOL_NO_CORE 32
+
+/**
+ * Functions may lie in memory that belongs to no file (closures made at run time). Not in this version.
+ */
+#define TINE_POOL_ALLOW_CLOSURES 64
+
+/**
+ * The first worker that dies breaks the pool.
+ */
+#define TINE_POOL_BREAK_ON_DEATH 128
+
+/**
+ * Do not wait for room.
+ */
+#define TINE_SUBMIT_TRY 1
+
+/**
+ * Results come as they are done. Not in this version.
+ */
+#define TINE_IMAP_UNORDERED 1
+
+/**
  * `a` only receives and `b` only sends.
  */
 #define TINE_PIPE_SIMPLEX 1
@@ -280,6 +330,11 @@
 #define TINE_FILE_LOCK_EXCLUSIVE 2
 
 /**
+ * A task that was submitted, for the program that waits for it.
+ */
+typedef struct tine_async_t tine_async_t;
+
+/**
  * A meeting point for a number of parties: between processes and between threads.
  */
 typedef struct tine_barrier_t tine_barrier_t;
@@ -318,6 +373,14 @@ typedef struct tine_file_lock_t tine_file_lock_t;
 typedef struct tine_lock_t tine_lock_t;
 
 /**
+ * A pool of worker processes, which are copies of this process as it was when the pool was made.
+ *
+ * Make pools early: before threads, before big memory, after dropping privileges. A worker that dies takes nothing with it but the
+ * task that it was running, and is replaced. Tasks get bytes and answer bytes; pointers mean nothing on the other side.
+ */
+typedef struct tine_pool_t tine_pool_t;
+
+/**
  * A child process.
  *
  * Fork: in a forked child of the process that has the handle every call answers TINE_EFORKED, and tine_process_free() touches
@@ -335,6 +398,11 @@ typedef struct tine_process_t tine_process_t;
 typedef struct tine_queue_t tine_queue_t;
 
 /**
+ * What became of a task.
+ */
+typedef struct tine_result_t tine_result_t;
+
+/**
  * A counting semaphore: between processes and between threads.
  */
 typedef struct tine_semaphore_t tine_semaphore_t;
@@ -343,6 +411,16 @@ typedef struct tine_semaphore_t tine_semaphore_t;
  * A block of memory that several processes see.
  */
 typedef struct tine_shared_memory_t tine_shared_memory_t;
+
+/**
+ * The results of tine_pool_imap(), one after the other.
+ */
+typedef struct tine_stream_t tine_stream_t;
+
+/**
+ * A task in its worker.
+ */
+typedef struct tine_task_t tine_task_t;
 
 /**
  * Receives diagnostics.
@@ -516,6 +594,223 @@ typedef struct tine_exit_info_t {
 } tine_exit_info_t;
 
 /**
+ * Runs in each worker before its first task. 0 = success; `*out_state` is what tine_task_worker_state() answers.
+ */
+typedef int32_t (*tine_initializer_fn)(void *user_data, void **out_state);
+
+/**
+ * Runs in each worker when the pool is closed, not when it is terminated.
+ */
+typedef void (*tine_finalizer_fn)(void *state, void *user_data);
+
+/**
+ * How to make a pool. Start from TINE_POOL_OPTIONS_INIT.
+ */
+typedef struct tine_pool_options_t {
+    /**
+     * Set by the INIT macro.
+     */
+    size_t size;
+    /**
+     * For messages; NULL = none.
+     */
+    const char *name;
+    /**
+     * NULL = none. If it fails, that counts like a worker's death.
+     */
+    tine_initializer_fn initializer;
+    /**
+     * NULL = none.
+     */
+    tine_finalizer_fn finalizer;
+    /**
+     * For both. The workers have a copy of what it points to.
+     */
+    void *user_data;
+    /**
+     * Descriptors that workers keep, besides 1, 2 and those of the library's shared objects.
+     */
+    const int32_t *inherit_fds;
+    size_t inherit_fd_count;
+    /**
+     * Tasks submitted and not ended; 0 = 65,536; up to 16,777,216.
+     */
+    size_t max_pending;
+    /**
+     * Private memory of one worker; 0 = no limit. Not in this version.
+     */
+    uint64_t memory_limit_bytes;
+    /**
+     * 0 = tine_cpu_count(); up to 1,024.
+     */
+    uint32_t workers;
+    /**
+     * TINE_POOL_*
+     */
+    uint32_t flags;
+    /**
+     * 0 = no limit. Not in this version.
+     */
+    uint32_t max_tasks_per_worker;
+    /**
+     * Worker deaths within crash_window_ms, in a row without a finished task, that break the pool; 0 = 16.
+     */
+    uint32_t crash_budget;
+    /**
+     * 0 = 30,000.
+     */
+    uint32_t crash_window_ms;
+    /**
+     * Of a dead worker, kept for its result; 0 = none. Not in this version.
+     */
+    uint32_t stderr_tail_bytes;
+} tine_pool_options_t;
+
+/**
+ * A task's function; runs in a worker. 0 = success. The argument is read-only memory, aligned to 16 bytes (an item of
+ * tine_pool_map() as its size allows), and gone when the function returns.
+ */
+typedef int32_t (*tine_task_fn)(const void *arg, size_t arg_len, struct tine_task_t *task);
+
+/**
+ * A callback; runs in the process that made the pool, on the pool's thread. The result lives until it returns.
+ */
+typedef void (*tine_result_fn)(const struct tine_result_t *result, void *user_data);
+
+/**
+ * How to submit a task. Start from TINE_SUBMIT_OPTIONS_INIT.
+ */
+typedef struct tine_submit_options_t {
+    /**
+     * Set by the INIT macro.
+     */
+    size_t size;
+    /**
+     * Called if the task succeeded; NULL = nobody.
+     */
+    tine_result_fn callback;
+    /**
+     * Called if it did not, whatever became of it; NULL = nobody.
+     */
+    tine_result_fn error_callback;
+    /**
+     * For both.
+     */
+    void *user_data;
+    /**
+     * Running time, then the worker is stopped; 0 = no limit. Not in this version.
+     */
+    int64_t timeout_ms;
+    /**
+     * Running time, then tine_task_cancelled() turns true; 0 = no limit. Not in this version.
+     */
+    int64_t soft_timeout_ms;
+    /**
+     * Waiting for room; 0 = for ever.
+     */
+    int64_t submit_timeout_ms;
+    /**
+     * 0 = chosen.
+     */
+    uint64_t task_id;
+    /**
+     * How often the task is started if its worker dies; 0 = 1. More only for tasks that may run twice.
+     */
+    uint32_t max_attempts;
+    /**
+     * TINE_SUBMIT_*
+     */
+    uint32_t flags;
+} tine_submit_options_t;
+
+/**
+ * Part of a caller's memory.
+ */
+typedef struct tine_bytes_t {
+    /**
+     * First byte; may be NULL if `len` is 0.
+     */
+    const void *data;
+    /**
+     * Length in bytes.
+     */
+    size_t len;
+} tine_bytes_t;
+
+/**
+ * Gives the next item; TINE_EEOF ends. Its bytes are valid until the next call.
+ */
+typedef tine_status_t (*tine_next_fn)(void *user_data, struct tine_bytes_t *out_item);
+
+/**
+ * How to go through items one after the other. Start from TINE_IMAP_OPTIONS_INIT.
+ */
+typedef struct tine_imap_options_t {
+    /**
+     * Set by the INIT macro.
+     */
+    size_t size;
+    /**
+     * Items under way at a time; 0 = two for each worker.
+     */
+    size_t window;
+    /**
+     * Running time of an item; 0 = no limit.
+     */
+    int64_t timeout_ms;
+    /**
+     * TINE_IMAP_*
+     */
+    uint32_t flags;
+    /**
+     * 0
+     */
+    uint32_t reserved;
+} tine_imap_options_t;
+
+/**
+ * Numbers of a pool. Start from TINE_POOL_STATS_INIT.
+ */
+typedef struct tine_pool_stats_t {
+    /**
+     * Set by the INIT macro.
+     */
+    size_t size;
+    /**
+     * Workers that live.
+     */
+    uint64_t workers;
+    /**
+     * Those of them that run no task.
+     */
+    uint64_t idle;
+    /**
+     * Tasks that no worker has begun.
+     */
+    uint64_t queued;
+    /**
+     * Tasks that workers are running.
+     */
+    uint64_t running;
+    /**
+     * Tasks that succeeded.
+     */
+    uint64_t done;
+    /**
+     * Tasks that ended otherwise.
+     */
+    uint64_t failed;
+    /**
+     * Workers that died and were not told to.
+     */
+    uint64_t worker_deaths;
+    /**
+     * Workers that took the place of another.
+     */
+    uint64_t restarts;
+} tine_pool_stats_t;
+
+/**
  * How to make a queue.
  */
 typedef struct tine_queue_options_t {
@@ -549,20 +844,6 @@ typedef struct tine_queue_options_t {
      */
     uint32_t reserved;
 } tine_queue_options_t;
-
-/**
- * Part of a caller's memory.
- */
-typedef struct tine_bytes_t {
-    /**
-     * First byte; may be NULL if `len` is 0.
-     */
-    const void *data;
-    /**
-     * Length in bytes.
-     */
-    size_t len;
-} tine_bytes_t;
 
 /**
  * How to make a lock, and every other object that takes no more than a name and flags.
@@ -1261,6 +1542,455 @@ tine_status_t tine_process_check_output(const char *const *argv,
                                         void **out_data,
                                         size_t *out_len,
                                         int32_t *out_code);
+
+/**
+ * Keeps the result of the task, copied before the call returns. A second call replaces the first.
+ *
+ * @param task  The task that the calling function is.
+ * @param data  First byte; may be NULL if `len` is 0.
+ * @param len   Length in bytes; any.
+ * @return TINE_OK; TINE_EMSGSIZE: above the result_size of tine_pool_map(), the item fails; TINE_ENOSPC, TINE_ENOMEM.
+ * @since 0.1.0
+ */
+tine_status_t tine_task_reply(struct tine_task_t *task, const void *data, size_t len);
+
+/**
+ * What the pool's initializer has made in this worker.
+ *
+ * @param task  The task.
+ * @return The state; NULL without an initializer.
+ * @since 0.1.0
+ */
+void *tine_task_worker_state(const struct tine_task_t *task);
+
+/**
+ * The number of the task.
+ *
+ * @param task  The task.
+ * @return The task_id of its options, or the number that was chosen; 0 for NULL.
+ * @since 0.1.0
+ */
+uint64_t tine_task_id(const struct tine_task_t *task);
+
+/**
+ * How often the task was started, this time included.
+ *
+ * @param task  The task.
+ * @return 1, or more if a worker died of it and max_attempts allows it; 0 for NULL.
+ * @since 0.1.0
+ */
+uint32_t tine_task_attempt(const struct tine_task_t *task);
+
+/**
+ * Which worker this is.
+ *
+ * @param task  The task.
+ * @return 0 … workers - 1; a replacement has the number of the one that it replaces.
+ * @since 0.1.0
+ */
+uint32_t tine_task_worker_index(const struct tine_task_t *task);
+
+/**
+ * Whether nobody wants the result any more. Cheap: long tasks may ask often.
+ *
+ * @param task  The task.
+ * @return true: the task may as well return.
+ * @since 0.1.0
+ */
+bool tine_task_cancelled(const struct tine_task_t *task);
+
+/**
+ * Makes a pool.
+ *
+ * Returns when the workers are there; their initializers may still run. What this process has printed to stdout and stderr before
+ * appears once. The workers are no children of this process, and end with it, whatever ends it.
+ *
+ * @param options   NULL = defaults.
+ * @param out_pool  The new pool; free it with tine_pool_free().
+ * @return TINE_OK; TINE_EINVAL; TINE_EBUSY: more than one thread with TINE_POOL_SINGLE_THREAD_ONLY, or a callback of another pool
+ *         has been running for a second; TINE_EAGAIN, TINE_ENOMEM: no process to be had; TINE_ENOSPC, TINE_EMFILE; TINE_EBROKEN: a
+ *         handler of pthread_atfork() starts threads in children; TINE_ENOTSUP: not in this version.
+ *
+ * Fork: copies the calling thread. Locks that other threads hold at this moment stay locked in every worker.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_new(const struct tine_pool_options_t *options,
+                            struct tine_pool_t **out_pool);
+
+/**
+ * Runs a function in a worker and waits for it.
+ *
+ * @param pool        The pool.
+ * @param fn          The function, of the program or of a library that was loaded when the pool was made.
+ * @param arg         First byte of its argument, copied; may be NULL if `arg_len` is 0.
+ * @param arg_len     Length in bytes; any.
+ * @param timeout_ms  Longest wait in milliseconds; TINE_FOREVER waits without limit. A task that is not done in time goes on, and
+ *                    its result is dropped.
+ * @param out_result  What became of it; free it with tine_result_free(). May be NULL.
+ * @return TINE_OK: there is a result, see tine_result_status(); TINE_ETIMEDOUT; TINE_EINVAL; TINE_ECLOSED; TINE_EBROKEN;
+ *         TINE_EFORKED; TINE_ENOSPC, TINE_ENOMEM: no room for the argument; TINE_EINTR.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_apply(struct tine_pool_t *pool,
+                              tine_task_fn fn,
+                              const void *arg,
+                              size_t arg_len,
+                              int64_t timeout_ms,
+                              struct tine_result_t **out_result);
+
+/**
+ * Hands a function over to the workers.
+ *
+ * @param pool       The pool.
+ * @param fn         The function, of the program or of a library that was loaded when the pool was made.
+ * @param arg        First byte of its argument, copied; may be NULL if `arg_len` is 0.
+ * @param arg_len    Length in bytes; any.
+ * @param options    NULL = defaults.
+ * @param out_async  To wait for it; free it with tine_async_free(). May be NULL.
+ * @return TINE_OK; TINE_EFULL: max_pending tasks are pending and none has ended in time; TINE_EINVAL; TINE_ECLOSED; TINE_EBROKEN;
+ *         TINE_EFORKED; TINE_ENOSPC, TINE_ENOMEM: no room for the argument; TINE_ENOTSUP: not in this version; TINE_EINTR.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_submit(struct tine_pool_t *pool,
+                               tine_task_fn fn,
+                               const void *arg,
+                               size_t arg_len,
+                               const struct tine_submit_options_t *options,
+                               struct tine_async_t **out_async);
+
+/**
+ * Runs one function over many items and waits for all of them. All items run, whatever becomes of some.
+ *
+ * @param pool              The pool.
+ * @param fn                The function; gets one item and replies one result.
+ * @param items             The first of `count` items, one after the other; may be NULL if they are empty.
+ * @param item_size         Bytes of one.
+ * @param count             How many.
+ * @param chunk             How many make one task; 0 = chosen.
+ * @param out_results       Room for `count` results of `result_size` bytes; NULL = nobody wants them. A shorter reply is filled up
+ *                          with zeros, a failed item is all zeros.
+ * @param result_size       Bytes of one; an item with a longer reply fails.
+ * @param timeout_ms        Longest wait in milliseconds; TINE_FOREVER waits without limit. After it nothing more starts, and
+ *                          `out_results` is not touched any more.
+ * @param out_failed_index  With TINE_ETASKFAILED: the first item that failed. May be NULL.
+ * @return TINE_OK; TINE_ETASKFAILED: some items failed, or their workers died, the others are done; TINE_ETIMEDOUT; TINE_EINVAL;
+ *         TINE_ECLOSED; TINE_ECANCELED: the pool was terminated or broke meanwhile; TINE_EBROKEN; TINE_EFORKED; TINE_ENOSPC,
+ *         TINE_ENOMEM; TINE_EINTR.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_map(struct tine_pool_t *pool,
+                            tine_task_fn fn,
+                            const void *items,
+                            size_t item_size,
+                            size_t count,
+                            size_t chunk,
+                            void *out_results,
+                            size_t result_size,
+                            int64_t timeout_ms,
+                            size_t *out_failed_index);
+
+/**
+ * tine_pool_map() without waiting.
+ *
+ * @param pool         The pool.
+ * @param fn           As in tine_pool_map().
+ * @param items        As in tine_pool_map().
+ * @param item_size    As in tine_pool_map().
+ * @param count        As in tine_pool_map().
+ * @param chunk        As in tine_pool_map().
+ * @param out_results  As in tine_pool_map(); written until the async is ready.
+ * @param result_size  As in tine_pool_map().
+ * @param options      NULL = defaults.
+ * @param out_async    To wait for all of it.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_map_async(struct tine_pool_t *pool,
+                                  tine_task_fn fn,
+                                  const void *items,
+                                  size_t item_size,
+                                  size_t count,
+                                  size_t chunk,
+                                  void *out_results,
+                                  size_t result_size,
+                                  const struct tine_submit_options_t *options,
+                                  struct tine_async_t **out_async);
+
+/**
+ * Runs one function over items that come one after the other.
+ *
+ * @param pool        The pool.
+ * @param fn          The function.
+ * @param next        Gives the items; called inside this function and tine_stream_next() only.
+ * @param user_data   For `next`.
+ * @param options     NULL = defaults.
+ * @param out_stream  The results; free it with tine_stream_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_imap(struct tine_pool_t *pool,
+                             tine_task_fn fn,
+                             tine_next_fn next,
+                             void *user_data,
+                             const struct tine_imap_options_t *options,
+                             struct tine_stream_t **out_stream);
+
+/**
+ * The next result.
+ *
+ * @param stream      The stream.
+ * @param timeout_ms  Longest wait in milliseconds.
+ * @param out_result  Free it with tine_result_free().
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_stream_next(struct tine_stream_t *stream, int64_t timeout_ms, struct tine_result_t **out_result);
+
+/**
+ * Frees a stream.
+ *
+ * @param stream  NULL is fine.
+ * @since 0.1.0
+ */
+void tine_stream_free(struct tine_stream_t *stream);
+
+/**
+ * Takes no more tasks. Those that are pending are done, then the workers run the finalizer and leave.
+ *
+ * @param pool  The pool.
+ * @return TINE_OK, also if it was closed or terminated before; TINE_EFORKED.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_close(struct tine_pool_t *pool);
+
+/**
+ * Ends the workers. No task is started any more; those that are pending end as TINE_ECANCELED.
+ *
+ * @param pool        The pool.
+ * @param grace_ms    Workers get SIGTERM, and SIGKILL after so many milliseconds; TINE_FOREVER: never.
+ * @param out_killed  How many workers needed SIGKILL. May be NULL.
+ * @return TINE_OK, also if it was terminated before; TINE_ETIMEDOUT: a worker was killed and cannot die (uninterruptible sleep);
+ *         TINE_EINVAL; TINE_EFORKED.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_terminate(struct tine_pool_t *pool, int64_t grace_ms, uint32_t *out_killed);
+
+/**
+ * Waits until all workers have left and all callbacks have returned.
+ *
+ * @param pool        The pool, closed or terminated.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @return TINE_OK, any number of times; TINE_ETIMEDOUT; TINE_EINVAL: neither closed nor terminated; TINE_EBUSY inside a callback;
+ *         TINE_EFORKED; TINE_EINTR.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_join(struct tine_pool_t *pool, int64_t timeout_ms);
+
+/**
+ * Changes how many workers there are.
+ *
+ * @param pool     The pool.
+ * @param workers  At least 1.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_resize(struct tine_pool_t *pool, uint32_t workers);
+
+/**
+ * Numbers of the pool at some moment of the call.
+ *
+ * @param pool       The pool.
+ * @param out_stats  Filled as far as its size reaches.
+ * @return TINE_OK; TINE_EINVAL; TINE_EFORKED.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_stats(const struct tine_pool_t *pool, struct tine_pool_stats_t *out_stats);
+
+/**
+ * The processes of the workers, in the order of their numbers; one that is just being replaced is missing.
+ *
+ * @param pool       The pool.
+ * @param out_pids   Room for them; may be NULL if `capacity` is 0.
+ * @param capacity   For how many.
+ * @param out_count  How many there are, also if that is more than `capacity`. May be NULL.
+ * @return TINE_OK; TINE_EINVAL; TINE_EFORKED.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_worker_pids(const struct tine_pool_t *pool, int32_t *out_pids, size_t capacity, size_t *out_count);
+
+/**
+ * Writes down what the pool does from now on.
+ *
+ * @param pool  The pool.
+ * @param path  A file; NULL ends it.
+ * @return Always TINE_ENOTSUP: not in this version.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_trace(struct tine_pool_t *pool, const char *path);
+
+/**
+ * A descriptor that is readable when tine_pool_poll() has something to do.
+ *
+ * @param pool  The pool.
+ * @return -1: this version's pools have a thread of their own.
+ * @since 0.1.0
+ */
+int tine_pool_fd(const struct tine_pool_t *pool);
+
+/**
+ * Runs callbacks of a pool without a thread of its own.
+ *
+ * @param pool        The pool.
+ * @param timeout_ms  Longest wait for the first one.
+ * @param max         How many at most; 0 = all.
+ * @param out_count   How many ran.
+ * @return Always TINE_ENOTSUP: this version's pools have a thread of their own.
+ * @since 0.1.0
+ */
+tine_status_t tine_pool_poll(struct tine_pool_t *pool, int64_t timeout_ms, size_t max, size_t *out_count);
+
+/**
+ * Frees a pool, terminating it if it runs. Inside one of its callbacks that is carried out when the callback has returned.
+ *
+ * Asyncs and results stay valid. In a forked child this touches nothing.
+ *
+ * @param pool  NULL is fine.
+ * @since 0.1.0
+ */
+void tine_pool_free(struct tine_pool_t *pool);
+
+/**
+ * Waits until the task has ended and its callback, if there is one for what became of it, has returned.
+ *
+ * Inside a callback of the same pool an async is ready as soon as its task has ended.
+ *
+ * @param async       The async.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @return TINE_OK; TINE_ETIMEDOUT; TINE_EINVAL; TINE_EFORKED; TINE_EINTR.
+ * @since 0.1.0
+ */
+tine_status_t tine_async_wait(struct tine_async_t *async, int64_t timeout_ms);
+
+/**
+ * Whether tine_async_wait() would not wait.
+ *
+ * @param async  The async.
+ * @return false also for NULL.
+ * @since 0.1.0
+ */
+bool tine_async_ready(const struct tine_async_t *async);
+
+/**
+ * Whether the task has ended well.
+ *
+ * @param async  The async.
+ * @return false also while it has not ended, and for NULL.
+ * @since 0.1.0
+ */
+bool tine_async_successful(const struct tine_async_t *async);
+
+/**
+ * tine_async_wait(), and what became of the task.
+ *
+ * @param async       The async.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @param out_result  The result; stays the async's, do not free it. May be NULL.
+ * @return TINE_OK: there is a result, see tine_result_status(); TINE_ETIMEDOUT; TINE_EINVAL; TINE_EFORKED; TINE_EINTR.
+ * @since 0.1.0
+ */
+tine_status_t tine_async_get(struct tine_async_t *async, int64_t timeout_ms, const struct tine_result_t **out_result);
+
+/**
+ * Cancels a task that no worker has begun: it never runs and ends as TINE_ECANCELED.
+ *
+ * @param async  The async.
+ * @return TINE_OK, also if the task has ended; TINE_ENOTSUP: it runs, and stopping it is not in this version; TINE_EFORKED.
+ * @since 0.1.0
+ */
+tine_status_t tine_async_cancel(struct tine_async_t *async);
+
+/**
+ * Frees an async, and the result that tine_async_get() showed. The task goes on.
+ *
+ * @param async  NULL is fine.
+ * @since 0.1.0
+ */
+void tine_async_free(struct tine_async_t *async);
+
+/**
+ * What became of the task.
+ *
+ * @param result  The result.
+ * @return TINE_OK; TINE_ETASKFAILED: its function returned something other than 0, see tine_result_code(); TINE_EWORKERDIED: its
+ *         worker died, see tine_result_exit_info(); TINE_ECANCELED; TINE_EMSGSIZE, TINE_ENOSPC, TINE_ENOMEM: its reply was lost.
+ * @since 0.1.0
+ */
+tine_status_t tine_result_status(const struct tine_result_t *result);
+
+/**
+ * What the task's function returned.
+ *
+ * @param result  The result.
+ * @return 0 also where it did not return.
+ * @since 0.1.0
+ */
+int32_t tine_result_code(const struct tine_result_t *result);
+
+/**
+ * What the task replied, also if it failed afterwards.
+ *
+ * @param result   The result.
+ * @param out_len  Length in bytes. May be NULL.
+ * @return The first byte, aligned to 16 bytes, valid as long as the result; NULL only for NULL.
+ * @since 0.1.0
+ */
+const void *tine_result_data(const struct tine_result_t *result, size_t *out_len);
+
+/**
+ * The number of the task.
+ *
+ * @param result  The result.
+ * @return The task_id of its options, or the number that was chosen; 0 for NULL.
+ * @since 0.1.0
+ */
+uint64_t tine_result_task_id(const struct tine_result_t *result);
+
+/**
+ * The process that ran the task, for messages: by now its number may be another's.
+ *
+ * @param result  The result.
+ * @return 0 where none did.
+ * @since 0.1.0
+ */
+int32_t tine_result_worker_pid(const struct tine_result_t *result);
+
+/**
+ * How the task's worker ended.
+ *
+ * @param result    The result.
+ * @param out_info  Filled as far as its size reaches.
+ * @return TINE_OK; TINE_ENOENT: no worker ended with this task; TINE_EINVAL.
+ * @since 0.1.0
+ */
+tine_status_t tine_result_exit_info(const struct tine_result_t *result, struct tine_exit_info_t *out_info);
+
+/**
+ * The end of what the task's worker wrote to stderr before it died.
+ *
+ * @param result   The result.
+ * @param out_len  Length in bytes. May be NULL.
+ * @return Always NULL: not in this version.
+ * @since 0.1.0
+ */
+const char *tine_result_stderr_tail(const struct tine_result_t *result, size_t *out_len);
+
+/**
+ * Frees a result of tine_pool_apply().
+ *
+ * @param result  NULL is fine.
+ * @since 0.1.0
+ */
+void tine_result_free(struct tine_result_t *result);
 
 /**
  * Makes a pipe: two connected ends.

@@ -142,3 +142,9 @@ pub(super) fn no_name(name: *const c_char, function: &str) -> Result<()> {
 pub(super) fn not_yet_flags(flags: u32, flag: u32, name: &str) -> Result<()> {
     if flags & flag == 0 { Ok(()) } else { super::guard::not_yet(name) }
 }
+
+/// The length of `count` things of `size` bytes.
+pub(super) fn product(size: usize, count: usize, name: &'static str) -> Result<usize> {
+    let product = size.checked_mul(count).filter(|&product| product <= isize::MAX as usize);
+    product.ok_or_else(|| Error::invalid(format!("{name}: {count} of {size} bytes are impossible")))
+}

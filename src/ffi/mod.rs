@@ -36,6 +36,8 @@ pub mod fork;
 
 pub mod process;
 
+pub mod pool;
+
 pub mod pipe;
 
 pub mod queue;

@@ -58,8 +58,15 @@ impl Outcome {
         Outcome { death: Some(death), ..self }
     }
 
+    /// How the task's worker ended.
+    pub fn death(&self) -> Result<&Death> {
+        self.death.as_ref().ok_or_else(|| Error::new(Kind::NotFound, "result: no worker ended with this task"))
+    }
+
     pub fn data(&self) -> &[u8] {
-        self.data.as_ref().map_or(&[], |data| &data[..self.length])
+        // An empty one, too, has an address that may be read.
+        const EMPTY: &[u8; 16] = &[0; 16];
+        self.data.as_ref().map_or(&EMPTY[..0], |data| &data[..self.length])
     }
 }
 

@@ -128,6 +128,11 @@ fn check_threads(name: &str, single_thread_only: bool) -> Result<()> {
 }
 
 impl Pool {
+    /// A share of the pool, for a call that may sleep: whoever closes the pool may free it meanwhile.
+    pub fn share(&self) -> Arc<Host> {
+        self.host.clone()
+    }
+
     pub fn new(options: &Options, code: Arc<dyn Code>) -> Result<Pool> {
         let name = if options.name.is_empty() { "pool".to_owned() } else { format!("pool \"{}\"", options.name) };
         Pool::make(options, code, &name).map_err(|error| match error.kind() {
