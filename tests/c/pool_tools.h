@@ -126,6 +126,16 @@ static inline int await_gone(pid_t pid, int seconds) {
     return is_gone(pid);
 }
 
+static inline int processes_of_session(pid_t session) { /* zombies are nobody */
+    DIR *folder = opendir("/proc");
+    int count = 0;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        const pid_t pid = atoi(entry->d_name);
+        if (pid > 0 && getsid(pid) == session && !is_gone(pid)) count++;
+    }
+    return closedir(folder), count;
+}
+
 /* ---- Pools ---- */
 static inline tine_pool_t *pool_with(const tine_pool_options_t *options) {
     tine_pool_t *pool = NULL;

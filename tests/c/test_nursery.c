@@ -516,15 +516,6 @@ static struct host start_host(void (*run)(int), int how) {
     close(marker[1]), close(told[1]);
     return host;
 }
-static int processes_of_session(pid_t session) { /* zombies are nobody */
-    DIR *folder = opendir("/proc");
-    int count = 0;
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-        const pid_t pid = atoi(entry->d_name);
-        if (pid > 0 && getsid(pid) == session && !is_gone(pid)) count++;
-    }
-    return closedir(folder), count;
-}
 static void check_nobody_is_left(struct host host, const char *what, int children) {
     struct pollfd ended = { host.marker, POLLIN, 0 };
     const int64_t start = now_us();
