@@ -114,11 +114,10 @@ impl<L: Lock> Stage for LockStage<L> {
             return Err(format!("the death of an owner was told {told} times; {certain} to {possible} owners died"));
         }
         for participant in trial.participants.iter().filter(|participant| !participant.killed) {
-            let status = participant.returned();
-            // A third process with a timeout may have met a held lock.
-            if !matches!(status, Some(TINE_OK | TINE_OWNER_DIED)) && !(participant.may_time_out && status == Some(TINE_ETIMEDOUT))
-            {
-                return Err(format!("{:?} answers {status:?}", participant.act));
+            match participant.returned() {
+                Some(TINE_OK | TINE_OWNER_DIED) => {}
+                Some(TINE_ETIMEDOUT) if participant.may_time_out => {}
+                status => return Err(format!("{:?} answers {status:?}", participant.act)),
             }
         }
         let acquires = matches!(trial.victim().act, Act::Acquire | Act::Use);

@@ -36,7 +36,7 @@ struct QueueStage {
 }
 
 impl QueueStage {
-    fn new(capacity: usize, length: usize) -> Box<dyn Stage> {
+    fn boxed(capacity: usize, length: usize) -> Box<dyn Stage> {
         warm();
         let before = host::shared_mappings();
         let queue = open(capacity);
@@ -258,16 +258,16 @@ fn taken(participant: &Participant) -> u64 {
 
 pub fn scenes() -> Vec<Scene> {
     fn empty() -> Box<dyn Stage> {
-        QueueStage::new(0, SMALL)
+        QueueStage::boxed(0, SMALL)
     }
     fn full() -> Box<dyn Stage> {
-        QueueStage::new(CAPACITY, SMALL)
+        QueueStage::boxed(CAPACITY, SMALL)
     }
     fn large() -> Box<dyn Stage> {
-        QueueStage::new(0, LARGE)
+        QueueStage::boxed(0, LARGE)
     }
     fn large_full() -> Box<dyn Stage> {
-        QueueStage::new(CAPACITY, LARGE)
+        QueueStage::boxed(CAPACITY, LARGE)
     }
     const NONE: &[Act] = &[];
     const GETTERS: &[Act] = &[Act::Get, Act::Get];

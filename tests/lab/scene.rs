@@ -76,6 +76,9 @@ impl fmt::Display for Variant {
     }
 }
 
+/// The "status" of a call that did not return.
+const NEVER: i32 = -1000;
+
 /// The timeout of an impatient third process.
 const IMPATIENCE_MS: i64 = 2;
 
@@ -138,7 +141,19 @@ impl Trial {
     }
 
     pub fn try_act(&mut self, stage: &dyn Stage, act: Act, timeout_ms: i64) -> i32 {
-        let status = stage.act(act, timeout_ms, self.runner);
+        // A call without a timeout could keep the runner for ever: somebody else makes it.
+        let status = if act.may_block_for_ever() {
+            let mut hand = Child::fork(|| {
+                tracer::give_priority(0, tracer::LOW);
+                stage.act(act, timeout_ms, self.runner);
+            });
+            match hand.reap_within(clock::patience()) {
+                Some(End::Code(0)) => self.runner.returned().unwrap_or(NEVER),
+                _ => NEVER,
+            }
+        } else {
+            stage.act(act, timeout_ms, self.runner)
+        };
         self.done.push((act, status));
         status
     }

@@ -31,6 +31,11 @@ impl Act {
     pub fn has_timeout(self) -> bool {
         matches!(self, Act::Put(_) | Act::Get | Act::Acquire | Act::Use | Act::Take | Act::Wait)
     }
+
+    /// Whether the call waits for words that others own, without a limit.
+    pub fn may_block_for_ever(self) -> bool {
+        matches!(self, Act::Close | Act::Give(_) | Act::Set | Act::Clear)
+    }
 }
 
 pub const STARTED: u32 = 1;

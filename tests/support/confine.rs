@@ -1,10 +1,10 @@
 //! A cage for tests that kill and scribble: a pid namespace of their own where that is permitted, limits, a watchdog.
 
 use std::io::{self, Write};
+use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
-use std::{process, ptr};
 
 use super::arena;
 use super::child::{Child, End};
@@ -26,8 +26,7 @@ pub fn run(name: &str, limit: Duration, body: impl Fn() -> i32) -> ! {
         }
         code => code,
     };
-    let _ = io::stdout().flush();
-    process::exit(code);
+    leave(code);
 }
 
 /// What the runner is at: the watchdog tells it.

@@ -1,0 +1,305 @@
+//! The objects, and every call on them.
+
+use std::ffi::c_void;
+use std::ptr;
+
+use tine::ffi::event::{
+    tine_event_clear, tine_event_free, tine_event_is_set, tine_event_new, tine_event_set, tine_event_t, tine_event_wait,
+};
+use tine::ffi::lock::{
+    TINE_LOCK_RECURSIVE, tine_lock_acquire, tine_lock_free, tine_lock_is_held, tine_lock_new, tine_lock_options_t,
+    tine_lock_release, tine_lock_t,
+};
+use tine::ffi::memory::tine_free;
+use tine::ffi::queue::{
+    tine_queue_close, tine_queue_free, tine_queue_get, tine_queue_get_alloc, tine_queue_is_empty, tine_queue_is_full,
+    tine_queue_new, tine_queue_options_t, tine_queue_put, tine_queue_size, tine_queue_t,
+};
+use tine::ffi::semaphore::{
+    tine_semaphore_acquire, tine_semaphore_free, tine_semaphore_new, tine_semaphore_release, tine_semaphore_t,
+    tine_semaphore_value,
+};
+use tine::ffi::status::TINE_OK;
+
+/// One call: its name, and what it answers (predicates and numbers always 0).
+pub type Call = (&'static str, fn(*mut c_void) -> i32);
+
+/// Calls that take no timeout: they wait for as long as a word is owned by somebody who is inside, or seems to be.
+pub fn takes_timeout(call: &str) -> bool {
+    !matches!(call, "close" | "set" | "clear") && !(call.starts_with("release"))
+}
+
+pub struct Kind {
+    pub name: &'static str,
+    pub new: fn() -> *mut c_void,
+    pub free: fn(*mut c_void),
+    /// Done before anybody scribbles, so that there is something to destroy.
+    pub before: &'static [Call],
+    pub calls: &'static [Call],
+    /// What a sleeper sleeps in.
+    pub sleeps: Call,
+}
+
+const TIMEOUT_MS: i64 = 2;
+/// Long enough to be met asleep, short enough to wait for.
+const ASLEEP_MS: i64 = 40;
+const RING: usize = 4096;
+const SMALL: [u8; 64] = [7; 64];
+const LARGE: [u8; 1500] = [9; 1500];
+
+pub const KINDS: &[Kind] = &[
+    Kind {
+        name: "queue",
+        new: new_queue,
+        free: |queue| {
+            // SAFETY: a queue of this process, not used again.
+            unsafe { tine_queue_free(queue.cast()) }
+        },
+        before: &[("put", put), ("put, large", put_large), ("put", put), ("get", get)],
+        calls: &[
+            ("get", get),
+            ("put", put),
+            ("get, small buffer", get_small),
+            ("get_alloc", get_alloc),
+            ("put, large", put_large),
+            ("size", size),
+            ("put, try", put_try),
+            ("get, try", get_try),
+            ("close", close),
+            ("get, closed", get),
+        ],
+        sleeps: ("get", get_asleep),
+    },
+    Kind {
+        name: "lock",
+        new: || new_lock(0),
+        free: free_lock,
+        before: &[("acquire", acquire), ("release", release)],
+        calls: LOCK_CALLS,
+        sleeps: ("acquire", acquire_asleep),
+    },
+    Kind {
+        name: "lock, held",
+        new: || new_lock(0),
+        free: free_lock,
+        before: &[("acquire", acquire)],
+        calls: LOCK_CALLS_HELD,
+        sleeps: ("acquire", acquire_asleep),
+    },
+    Kind {
+        name: "lock, recursive, held",
+        new: || new_lock(TINE_LOCK_RECURSIVE),
+        free: free_lock,
+        before: &[("acquire", acquire), ("acquire", acquire)],
+        calls: LOCK_CALLS_HELD,
+        sleeps: ("acquire", acquire_asleep),
+    },
+    Kind {
+        name: "semaphore",
+        new: new_semaphore,
+        free: |semaphore| {
+            // SAFETY: a semaphore of this process, not used again.
+            unsafe { tine_semaphore_free(semaphore.cast()) }
+        },
+        before: &[("release", give), ("acquire", take)],
+        calls: &[("acquire", take), ("value", value), ("release", give), ("acquire", take), ("acquire", take)],
+        sleeps: ("acquire", take_asleep),
+    },
+    Kind {
+        name: "event",
+        new: new_event,
+        free: |event| {
+            // SAFETY: an event of this process, not used again.
+            unsafe { tine_event_free(event.cast()) }
+        },
+        before: &[("set", set), ("clear", clear)],
+        calls: &[("wait", wait), ("is_set", is_set), ("clear", clear), ("wait", wait), ("set", set), ("wait", wait)],
+        sleeps: ("wait", wait_asleep),
+    },
+];
+
+const LOCK_CALLS: &[Call] = &[("acquire", acquire), ("is_held", is_held), ("release", release), ("acquire", acquire)];
+const LOCK_CALLS_HELD: &[Call] =
+    &[("is_held", is_held), ("acquire", acquire), ("release", release), ("release", release), ("acquire", acquire)];
+
+// ---- queue
+
+fn new_queue() -> *mut c_void {
+    // SAFETY: zeros are the defaults.
+    let mut options: tine_queue_options_t = unsafe { std::mem::zeroed() };
+    options.size = size_of::<tine_queue_options_t>();
+    options.capacity_bytes = RING;
+    options.max_bytes = 1 << 20;
+    let mut queue = ptr::null_mut();
+    // SAFETY: live options and a place for the handle.
+    assert_eq!(unsafe { tine_queue_new(&options, &mut queue) }, TINE_OK);
+    queue.cast()
+}
+
+fn put_bytes(queue: *mut c_void, bytes: &[u8], timeout_ms: i64) -> i32 {
+    // SAFETY: a live queue, as many bytes.
+    unsafe { tine_queue_put(queue.cast::<tine_queue_t>(), bytes.as_ptr().cast(), bytes.len(), timeout_ms) }
+}
+
+fn get_bytes(queue: *mut c_void, capacity: usize, timeout_ms: i64) -> i32 {
+    let mut buffer = [0u8; 2048];
+    let mut length = 0;
+    // SAFETY: a live queue, a buffer that is at least so long.
+    let status = unsafe { tine_queue_get(queue.cast(), buffer.as_mut_ptr().cast(), capacity, timeout_ms, &mut length) };
+    assert!(status != TINE_OK || length <= capacity, "a message longer than the buffer");
+    status
+}
+
+fn put(queue: *mut c_void) -> i32 {
+    put_bytes(queue, &SMALL, TIMEOUT_MS)
+}
+
+fn put_try(queue: *mut c_void) -> i32 {
+    put_bytes(queue, &SMALL, 0)
+}
+
+fn put_large(queue: *mut c_void) -> i32 {
+    put_bytes(queue, &LARGE, TIMEOUT_MS)
+}
+
+fn get(queue: *mut c_void) -> i32 {
+    get_bytes(queue, 2048, TIMEOUT_MS)
+}
+
+fn get_small(queue: *mut c_void) -> i32 {
+    get_bytes(queue, 16, TIMEOUT_MS)
+}
+
+fn get_try(queue: *mut c_void) -> i32 {
+    get_bytes(queue, 2048, 0)
+}
+
+/// The queue has a message at first: empty it, then wait.
+fn get_asleep(queue: *mut c_void) -> i32 {
+    while get_bytes(queue, 2048, 0) == TINE_OK {}
+    get_bytes(queue, 2048, ASLEEP_MS)
+}
+
+fn get_alloc(queue: *mut c_void) -> i32 {
+    let (mut data, mut length) = (ptr::null_mut(), 0);
+    // SAFETY: a live queue, two places.
+    let status = unsafe { tine_queue_get_alloc(queue.cast(), TIMEOUT_MS, &mut data, &mut length) };
+    if status == TINE_OK {
+        // SAFETY: what the library allocated.
+        unsafe { tine_free(data) };
+    }
+    status
+}
+
+fn size(queue: *mut c_void) -> i32 {
+    // SAFETY: a live queue.
+    unsafe { (tine_queue_size(queue.cast()), tine_queue_is_empty(queue.cast()), tine_queue_is_full(queue.cast())) };
+    0
+}
+
+fn close(queue: *mut c_void) -> i32 {
+    // SAFETY: a live queue.
+    unsafe { tine_queue_close(queue.cast()) }
+}
+
+// ---- lock
+
+fn new_lock(flags: u32) -> *mut c_void {
+    let options = tine_lock_options_t { size: size_of::<tine_lock_options_t>(), name: ptr::null(), flags, reserved: 0 };
+    let mut lock = ptr::null_mut();
+    // SAFETY: live options and a place for the handle.
+    assert_eq!(unsafe { tine_lock_new(&options, &mut lock) }, TINE_OK);
+    lock.cast()
+}
+
+fn free_lock(lock: *mut c_void) {
+    // SAFETY: a lock of this process, not used again.
+    unsafe { tine_lock_free(lock.cast()) }
+}
+
+fn acquire(lock: *mut c_void) -> i32 {
+    // SAFETY: a live lock.
+    unsafe { tine_lock_acquire(lock.cast::<tine_lock_t>(), TIMEOUT_MS) }
+}
+
+/// Another process holds it already.
+fn acquire_asleep(lock: *mut c_void) -> i32 {
+    // SAFETY: a live lock.
+    unsafe { tine_lock_acquire(lock.cast::<tine_lock_t>(), ASLEEP_MS) }
+}
+
+fn release(lock: *mut c_void) -> i32 {
+    // SAFETY: a live lock.
+    unsafe { tine_lock_release(lock.cast()) }
+}
+
+fn is_held(lock: *mut c_void) -> i32 {
+    // SAFETY: a live lock.
+    unsafe { tine_lock_is_held(lock.cast()) };
+    0
+}
+
+// ---- semaphore
+
+fn new_semaphore() -> *mut c_void {
+    let mut semaphore = ptr::null_mut();
+    // SAFETY: NULL options are the defaults; a place for the handle.
+    assert_eq!(unsafe { tine_semaphore_new(0, 4, ptr::null(), &mut semaphore) }, TINE_OK);
+    semaphore.cast()
+}
+
+fn take(semaphore: *mut c_void) -> i32 {
+    // SAFETY: a live semaphore.
+    unsafe { tine_semaphore_acquire(semaphore.cast::<tine_semaphore_t>(), TIMEOUT_MS) }
+}
+
+fn take_asleep(semaphore: *mut c_void) -> i32 {
+    // SAFETY: a live semaphore.
+    unsafe { tine_semaphore_acquire(semaphore.cast(), ASLEEP_MS) }
+}
+
+fn give(semaphore: *mut c_void) -> i32 {
+    // SAFETY: a live semaphore.
+    unsafe { tine_semaphore_release(semaphore.cast(), 1) }
+}
+
+fn value(semaphore: *mut c_void) -> i32 {
+    // SAFETY: a live semaphore.
+    unsafe { tine_semaphore_value(semaphore.cast()) };
+    0
+}
+
+// ---- event
+
+fn new_event() -> *mut c_void {
+    let mut event = ptr::null_mut();
+    // SAFETY: NULL options are the defaults; a place for the handle.
+    assert_eq!(unsafe { tine_event_new(ptr::null(), &mut event) }, TINE_OK);
+    event.cast()
+}
+
+fn set(event: *mut c_void) -> i32 {
+    // SAFETY: a live event.
+    unsafe { tine_event_set(event.cast::<tine_event_t>()) }
+}
+
+fn clear(event: *mut c_void) -> i32 {
+    // SAFETY: a live event.
+    unsafe { tine_event_clear(event.cast()) }
+}
+
+fn wait(event: *mut c_void) -> i32 {
+    // SAFETY: a live event.
+    unsafe { tine_event_wait(event.cast(), TIMEOUT_MS) }
+}
+
+fn wait_asleep(event: *mut c_void) -> i32 {
+    // SAFETY: a live event.
+    unsafe { tine_event_wait(event.cast(), ASLEEP_MS) }
+}
+
+fn is_set(event: *mut c_void) -> i32 {
+    // SAFETY: a live event.
+    unsafe { tine_event_is_set(event.cast()) };
+    0
+}
