@@ -7,12 +7,13 @@
 //! the list of decisions that differ from the obvious ones ("who runs goes on"), and that is what a failure prints.
 //!
 //! Two ways to choose: [`explore`] takes random schedules, in the manner of probabilistic concurrency testing (few changes of who
-//! runs, at random places); [`exhaust`] takes all schedules with at most so many preemptions, kills and timeouts.
+//! runs, at random places); [`exhaust`] takes every schedule with one preemption or one kill.
 //!
 //! | environment | |
 //! |---|---|
 //! | `TINE_EXPLORE_RUNS` | random schedules for each scenario |
 //! | `TINE_EXPLORE_SEED` | where the random numbers begin |
+//! | `TINE_EXPLORE_ALL` | every schedule with one preemption *and* one kill: minutes |
 //! | `TINE_EXPLORE_SCHEDULE` | the one schedule to run, as a failure has printed it; for one test at a time |
 #![forbid(unsafe_code)]
 
@@ -30,7 +31,7 @@ use baton::Stage;
 pub use scenarios::LONG;
 use schedule::{Bounds, Chooser, Depth, Schedule};
 pub use sim::Sim;
-use world::{Fate, World};
+use world::Fate;
 
 /// Threads that share something.
 pub trait Scenario: Sync {
@@ -143,22 +144,29 @@ pub fn explore<S: Scenario>(name: &str, scenario: &S, limits: Limits, runs: u32)
     });
 }
 
-/// All schedules within the limits and with at most `preemptions`; gives up after `most` of them.
-pub fn exhaust<S: Scenario>(name: &str, scenario: &S, limits: Limits, preemptions: u8, most: u32) {
-    let bounds = Bounds { kills: limits.kills, timeouts: limits.timeouts, preemptions };
+/// All schedules with at most one preemption, and all with at most one kill; where `TINE_EXPLORE_ALL` is set, all with one of each.
+pub fn exhaust<S: Scenario>(name: &str, scenario: &S) {
+    let both = std::env::var_os("TINE_EXPLORE_ALL").is_some();
+    let bounds = |preemptions, kills| Bounds { preemptions, kills, timeouts: 0 };
+    let all = if both { vec![bounds(1, 1)] } else { vec![bounds(1, 0), bounds(0, 1)] };
     Stage::open(scenario, |stage| {
-        let mut depth = Depth::new();
-        for run in 1..=most {
-            let outcome = stage.run(bounds, Chooser::depth(depth));
-            if outcome.failure.is_some() {
-                fail(name, stage, bounds, outcome.schedule, format!("run {run} of all"));
+        for &bounds in &all {
+            let mut depth = Depth::new();
+            let mut runs = 0;
+            loop {
+                runs += 1;
+                let outcome = stage.run(bounds, Chooser::depth(depth));
+                if outcome.failure.is_some() {
+                    fail(name, stage, bounds, outcome.schedule, format!("run {runs} of all"));
+                }
+                depth = outcome.chooser.into_depth();
+                if !depth.next() {
+                    break;
+                }
             }
-            depth = outcome.chooser.into_depth();
-            if !depth.next() {
-                return tell(&format!("{name}: all {run} schedules with {preemptions} preemptions, {limits:?}: right"));
-            }
+            let Bounds { preemptions, kills, .. } = bounds;
+            tell(&format!("{name}: all {runs} schedules with {preemptions} preemptions and {kills} kills: right"));
         }
-        tell(&format!("{name}: {most} schedules with {preemptions} preemptions, {limits:?}: right; there are more"));
     });
 }
 

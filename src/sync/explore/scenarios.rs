@@ -102,7 +102,7 @@ impl Scenario for Locking {
 fn lock() {
     let plain = Locking { threads: 3, rounds: 2, recursive: false, timeout: Timeout::Forever };
     explore("lock", &plain, Limits { kills: 2, timeouts: 1 }, 1500);
-    exhaust("lock", &Locking { threads: 3, rounds: 1, ..plain }, Limits { kills: 1, timeouts: 0 }, 1, 6000);
+    exhaust("lock", &Locking { rounds: 1, ..plain });
 }
 
 #[test]
@@ -200,8 +200,7 @@ fn semaphore() {
     let counting =
         Counting { initial: 0, acquirers: 3, acquires: 1, releasers: 2, releases: 2, by: 1, timeout: Timeout::Forever };
     explore("semaphore", &counting, Limits { kills: 2, timeouts: 1 }, 2000);
-    let small = Counting { acquirers: 2, releasers: 2, releases: 1, ..counting };
-    exhaust("semaphore", &small, Limits { kills: 1, timeouts: 0 }, 1, 8000);
+    exhaust("semaphore", &Counting { acquirers: 2, releases: 1, ..counting });
 }
 
 #[test]
@@ -284,8 +283,8 @@ impl Scenario for Signalling {
 #[test]
 fn event() {
     let signalling = Signalling { waiters: 2, waits: 1, setters: 2, clears: false, timeout: Timeout::Forever };
-    explore("event", &signalling, Limits { kills: 2, timeouts: 1 }, 1000);
-    exhaust("event", &signalling, Limits { kills: 1, timeouts: 0 }, 1, 8000);
+    explore("event", &signalling, Limits { kills: 2, timeouts: 1 }, 2000);
+    exhaust("event", &signalling);
 }
 
 #[test]

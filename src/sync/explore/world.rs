@@ -366,8 +366,9 @@ impl World {
         if point != Point::Private {
             for thread in (start..start + count).map(|thread| thread % count) {
                 let steps = self.tasks[thread].status == Status::Ready || self.has_words_to_bury(thread);
-                if steps && (Some(thread) != current || (goes_on && point == Point::Yield) || !goes_on) {
-                    options.push(Choice::Run(thread as u8));
+                let run = Choice::Run(thread as u8);
+                if steps && options.first() != Some(&run) {
+                    options.push(run);
                 }
             }
         }

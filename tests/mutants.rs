@@ -1,0 +1,126 @@
+//! Proves the instruments: for each mistake that the code can be built with (`--cfg tine_mutant="…"`) the explorations that are to
+//! find it must fail. (`sync::model` has the same mistakes, and more, as variants of the models; its own tests see to those.)
+//!
+//! `mutants [WORD…] [--list]`: the mutants whose names contain one of the words.
+#![allow(clippy::print_stdout, reason = "a test program")]
+
+#[path = "support/arguments.rs"]
+mod arguments;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use arguments::Arguments;
+
+const QUEUE: &str = "ipc::queue::exploration::two_producers_two_consumers";
+const LARGE_MESSAGES: &str = "ipc::queue::exploration::large_messages";
+const LOCK: &str = "sync::explore::scenarios::lock";
+const SEMAPHORE: &str = "sync::explore::scenarios::semaphore";
+const EVENT: &str = "sync::explore::scenarios::event";
+
+/// Each mistake, and the explorations of the objects that it breaks.
+const MUTANTS: [(&str, &[&str]); 8] = [
+    ("release_drops_w", &[LOCK]),
+    ("pending_after_cas", &[LOCK]),
+    ("leader_not_linked", &[LOCK, SEMAPHORE, QUEUE]),
+    ("publish_before_wake", &[SEMAPHORE, EVENT, QUEUE]),
+    ("recovery_does_not_wake", &[SEMAPHORE, EVENT, QUEUE]),
+    ("recovery_only_in_producers", &[SEMAPHORE, LARGE_MESSAGES]),
+    ("doorbell_reset_outside_lock", &[SEMAPHORE, QUEUE]),
+    ("two_store_publish", &[QUEUE]),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::read();
+    if arguments.has("--list") {
+        MUTANTS.iter().for_each(|(mutant, _)| println!("{mutant}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let start = Instant::now();
+    let mut failures = 0;
+    if arguments.select("mutants in the code") {
+        failures += compare_with_code();
+    }
+    for (mutant, explorations) in MUTANTS.iter().filter(|(mutant, _)| arguments.select(mutant)) {
+        match build(mutant) {
+            Ok(program) => {
+                failures += explorations.iter().filter(|exploration| !is_caught(&program, mutant, exploration)).count()
+            }
+            Err(why) => {
+                println!("mutants: {mutant}: FAILED: it does not build\n{why}");
+                failures += 1;
+            }
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "mutants: {}, {seconds:.1} s",
+        if failures == 0 { "passed".into() } else { format!("FAILED ({failures} findings)") }
+    );
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs one exploration of a mutant. `false`: it finds nothing, or something else goes wrong.
+fn is_caught(program: &Path, mutant: &str, exploration: &str) -> bool {
+    let mut run = Command::new(program);
+    run.args(["--exact", exploration]).env("RUST_BACKTRACE", "0");
+    for name in ["TINE_EXPLORE_RUNS", "TINE_EXPLORE_SEED", "TINE_EXPLORE_ALL", "TINE_EXPLORE_SCHEDULE"] {
+        run.env_remove(name);
+    }
+    let output = run.output().expect("the program was just built");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = text.lines().find_map(|line| line.split_once(": wrong in "));
+    let object = exploration.rsplit("::").next().unwrap_or(exploration);
+    match found.filter(|_| !output.status.success()) {
+        Some((_, place)) => println!("mutants: {mutant:28} {object:28} exploration: caught in {place}"),
+        None => println!("mutants: {mutant:28} {object:28} exploration: FAILED: not caught ({})\n{text}", output.status),
+    }
+    found.is_some() && !output.status.success()
+}
+
+/// The library's unit tests with the mistake in them. Not optimised: what counts is that they are built quickly.
+fn build(mutant: &str) -> Result<PathBuf, String> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("nested");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["rustc", "--offline", "--lib", "--profile", "test", "--message-format", "json-render-diagnostics"])
+        .args(["--config", "profile.test.opt-level=0", "--config", "profile.test.debug=0"])
+        .arg("--target-dir")
+        .arg(target)
+        .args(["--", "--cfg", &format!("tine_mutant=\"{mutant}\"")])
+        .env_remove("CARGO_TARGET_DIR")
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let executable = text.rsplit_once("\"executable\":\"").and_then(|(_, rest)| rest.split_once('"'));
+    executable.map(|(path, _)| path.into()).ok_or_else(|| "cargo does not say what it has built".into())
+}
+
+/// A mutant that is not in the list would never be tried, one that is not in the code never be found.
+fn compare_with_code() -> usize {
+    let mut there = BTreeSet::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("the sources are readable") {
+            let path = entry.expect("the sources are readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                let named = text.split("tine_mutant = \"").skip(1).filter_map(|rest| rest.split_once('"'));
+                there.extend(named.map(|(mutant, _)| mutant.to_owned()));
+            }
+        }
+    }
+    let listed: BTreeSet<String> = MUTANTS.iter().map(|(mutant, _)| (*mutant).to_owned()).collect();
+    for odd in there.symmetric_difference(&listed) {
+        println!("mutants: {odd}: FAILED: the code and the list of tests/mutants.rs differ");
+    }
+    there.symmetric_difference(&listed).count()
+}
