@@ -18,7 +18,7 @@
 //! was told to.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
@@ -95,19 +95,34 @@ struct Inner {
     local: PerProcess<Local>,
 }
 
-/// The connection in one process.
+/// The connection in one process. Numbers and no owners: what a forked child inherits is forgotten, not dropped.
 #[derive(Default)]
 enum Local {
     /// Nothing was done with it here since the fork.
     #[default]
     Inherited,
-    Open {
-        socket: Arc<OwnedFd>,
-        /// Readable once it is closed; made when somebody first sleeps.
-        bell: Option<Arc<OwnedFd>>,
-    },
+    Open(Use),
+    /// Closed while calls were inside: the last one closes the descriptors.
+    Closing(Use),
     /// Or not inherited.
     Closed,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Use {
+    /// Calls that are inside.
+    calls: u32,
+    /// Readable once it is closed; made when somebody first sleeps.
+    bell: Option<RawFd>,
+}
+
+/// A call that is inside: until it leaves, the descriptors stay open.
+struct Call<'a>(&'a Inner);
+
+impl AsRawFd for Call<'_> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.number
+    }
 }
 
 /// How one attempt to receive went. Errors are made of it outside of the turn: making one may allocate.
@@ -141,22 +156,25 @@ pub fn pipe(simplex: bool) -> Result<(Connection, Connection)> {
 
 impl Connection {
     fn new(socket: OwnedFd, direction: Direction) -> Result<Connection> {
-        let number = socket.as_raw_fd();
-        let identity = socket::identity(number).ok_or_else(|| sys::last_failure("fstat"))?;
-        let inner = Inner { number, identity, direction, turn: slab::place()?, local: PerProcess::new() };
-        inner.local.with(|local| *local = Local::Open { socket: Arc::new(socket), bell: None });
-        Ok(Connection { inner: Arc::new(inner) })
+        let turn = slab::place()?;
+        Connection::with_turn(socket, direction, turn)
     }
 
     /// Takes over a descriptor of an end that another process handed on. On failure it stays the caller's.
     pub fn from_fd(fd: RawFd, receives_only: bool) -> Result<Connection> {
-        // First what can fail.
+        // First what else can fail.
         let turn = slab::place()?;
-        let socket = socket::adopt(fd)?;
         let direction = if receives_only { Direction::Receives } else { Direction::Both };
-        let identity = socket::identity(fd).unwrap_or_default();
-        let inner = Inner { number: fd, identity, direction, turn, local: PerProcess::new() };
-        inner.local.with(|local| *local = Local::Open { socket: Arc::new(socket), bell: None });
+        Connection::with_turn(socket::adopt(fd)?, direction, turn)
+    }
+
+    fn with_turn(socket: OwnedFd, direction: Direction, turn: Object<RobustCell>) -> Result<Connection> {
+        let number = socket.as_raw_fd();
+        let identity = socket::identity(number).ok_or_else(|| sys::last_failure("fstat"))?;
+        let inner = Inner { number, identity, direction, turn, local: PerProcess::new() };
+        inner.local.with(|local| *local = Local::Open(Use::default()));
+        // From here on the number is the connection's.
+        let _ = socket.into_raw_fd();
         Ok(Connection { inner: Arc::new(inner) })
     }
 
@@ -203,11 +221,11 @@ impl Connection {
         inner.check(Direction::Receives)?;
         let deadline = Deadline::new(timeout);
         loop {
-            let socket = inner.socket()?;
-            if poll::readable(&[socket.as_raw_fd()], &Deadline::new(Timeout::Try))? != 0 {
+            let call = inner.enter()?;
+            if poll::readable(&[call.as_raw_fd()], &Deadline::new(Timeout::Try))? != 0 {
                 return Ok(());
             }
-            inner.sleep_to_receive(&socket, &deadline)?;
+            call.sleep_to_receive(&deadline)?;
         }
     }
 
@@ -227,10 +245,10 @@ impl Connection {
         inner.check(Direction::Receives)?;
         let deadline = Deadline::new(timeout);
         loop {
-            let socket = inner.socket()?;
-            match inner.receive(&socket, Want::Descriptor, &deadline)? {
+            let call = inner.enter()?;
+            match call.receive(Want::Descriptor, &deadline)? {
                 Step::Descriptor(fd) => return Ok(fd),
-                Step::Nothing => inner.sleep_to_receive(&socket, &deadline)?,
+                Step::Nothing => call.sleep_to_receive(&deadline)?,
                 other => return Err(failed(other)),
             }
         }
@@ -238,22 +256,18 @@ impl Connection {
 
     /// Readable when there is a message, or the end; stays the connection's.
     pub fn fd(&self) -> Result<RawFd> {
-        self.inner.socket().map(|socket| socket.as_raw_fd())
+        self.inner.enter().map(|call| call.as_raw_fd())
     }
 
     /// Closes this process's copy; calls that sleep on it end. Once is as good as twice.
     pub fn close(&self) {
-        // The descriptor goes with the last call that uses it, and so does the bell.
-        if let Local::Open { bell: Some(bell), .. } = self.inner.shut() {
-            fd::ring(bell.as_raw_fd());
-        }
+        self.inner.close();
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // In a forked child this also keeps the parent's half of the state from being dropped.
-        self.shut();
+        self.close();
     }
 }
 
@@ -274,54 +288,44 @@ impl Inner {
     /// In a forked child, the first time: is the descriptor there?
     fn find_out(&self, local: &mut Local) {
         if matches!(local, Local::Inherited) {
-            *local = if socket::identity(self.number) == Some(self.identity) {
-                Local::Open { socket: Arc::new(socket::inherited(self.number)), bell: None }
-            } else {
-                Local::Closed
-            };
+            let inherited = socket::identity(self.number) == Some(self.identity);
+            *local = if inherited { Local::Open(Use::default()) } else { Local::Closed };
         }
     }
 
-    /// From now on it is closed here; answers what it was.
-    fn shut(&self) -> Local {
-        self.local.with(|local| {
-            self.find_out(local);
-            std::mem::replace(local, Local::Closed)
-        })
-    }
-
-    fn socket(&self) -> Result<Arc<OwnedFd>> {
-        let socket = self.local.with(|local| {
+    fn enter(&self) -> Result<Call<'_>> {
+        let open = self.local.with(|local| {
             self.find_out(local);
             match local {
-                Local::Open { socket, .. } => Some(socket.clone()),
-                _ => None,
+                Local::Open(inside) => {
+                    inside.calls += 1;
+                    true
+                }
+                _ => false,
             }
         });
-        socket.ok_or_else(closed)
+        if open { Ok(Call(self)) } else { Err(closed()) }
     }
 
-    fn bell(&self) -> Result<Arc<OwnedFd>> {
-        self.local.with(|local| match local {
-            Local::Open { bell: Some(bell), .. } => Ok(bell.clone()),
-            Local::Open { bell, .. } => Ok(bell.insert(Arc::new(fd::eventfd()?)).clone()),
-            _ => Err(closed()),
-        })
+    fn close(&self) {
+        self.local.with(|local| {
+            self.find_out(local);
+            if let Local::Open(inside) = *local {
+                if let Some(bell) = inside.bell {
+                    fd::ring(bell);
+                }
+                *local = self.closed_unless_used(inside);
+            }
+        });
     }
 
-    /// Until there may be something to receive, or the connection is closed.
-    fn sleep_to_receive(&self, socket: &OwnedFd, deadline: &Deadline) -> Result<()> {
-        if deadline.passed() {
-            return Err(Error::new(Kind::TimedOut, "connection: no message in time"));
+    fn closed_unless_used(&self, inside: Use) -> Local {
+        if inside.calls > 0 {
+            return Local::Closing(inside);
         }
-        poll::readable(&[socket.as_raw_fd(), self.bell()?.as_raw_fd()], deadline).map(|_| ())
-    }
-
-    fn sleep_to_send(&self, socket: &OwnedFd, deadline: &Deadline) -> Result<()> {
-        if deadline.passed() {
-            return Err(Error::new(Kind::TimedOut, "connection: no room for the message in time"));
-        }
-        poll::writable_or_rung(socket.as_raw_fd(), self.bell()?.as_raw_fd(), deadline)
+        fd::close_number(self.number);
+        inside.bell.map(fd::close_number);
+        Local::Closed
     }
 
     /// `false`: it is too long for a datagram here.
@@ -335,10 +339,10 @@ impl Inner {
     ) -> Result<bool> {
         let header = content.header(length);
         loop {
-            let socket = self.socket()?;
-            match socket::send(&socket, &header, body, carried) {
+            let call = self.enter()?;
+            match socket::send(&call, &header, body, carried) {
                 Ok(()) => return Ok(true),
-                Err(Refused::WouldBlock) => self.sleep_to_send(&socket, deadline)?,
+                Err(Refused::WouldBlock) => call.sleep_to_send(deadline)?,
                 Err(Refused::TooLong) => return Ok(false),
                 Err(Refused::Gone) => return Err(Error::new(Kind::EndOfFile, "connection: the other end is gone")),
                 Err(Refused::Failed(errno)) => return Err(sys::failure(errno, "sendmsg")),
@@ -356,37 +360,78 @@ impl Inner {
     fn recv(&self, buffer: &mut [MaybeUninit<u8>], deadline: &Deadline) -> Result<usize> {
         self.check(Direction::Receives)?;
         loop {
-            let socket = self.socket()?;
-            match self.receive(&socket, Want::Bytes(buffer), deadline)? {
+            let call = self.enter()?;
+            match call.receive(Want::Bytes(buffer), deadline)? {
                 Step::Done(length) => return Ok(length),
                 Step::Large(memory, length) => return fetch(&memory, &mut buffer[..length]),
-                Step::Nothing => self.sleep_to_receive(&socket, deadline)?,
+                Step::Nothing => call.sleep_to_receive(deadline)?,
                 other => return Err(failed(other)),
             }
         }
     }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.local.with(|local| match local {
+            Local::Open(inside) => inside.calls -= 1,
+            Local::Closing(inside) => {
+                inside.calls -= 1;
+                *local = self.0.closed_unless_used(*inside);
+            }
+            // An interrupt check forked, and this is the child: the call is the parent's.
+            Local::Inherited | Local::Closed => {}
+        });
+    }
+}
+
+impl Call<'_> {
+    fn bell(&self) -> Result<RawFd> {
+        self.0.local.with(|local| match local {
+            Local::Open(inside) => match inside.bell {
+                Some(bell) => Ok(bell),
+                None => Ok(*inside.bell.insert(fd::eventfd()?.into_raw_fd())),
+            },
+            _ => Err(closed()),
+        })
+    }
+
+    /// Until there may be something to receive, or the connection is closed.
+    fn sleep_to_receive(&self, deadline: &Deadline) -> Result<()> {
+        if deadline.passed() {
+            return Err(Error::new(Kind::TimedOut, "connection: no message in time"));
+        }
+        poll::readable(&[self.as_raw_fd(), self.bell()?], deadline).map(|_| ())
+    }
+
+    fn sleep_to_send(&self, deadline: &Deadline) -> Result<()> {
+        if deadline.passed() {
+            return Err(Error::new(Kind::TimedOut, "connection: no room for the message in time"));
+        }
+        poll::writable_or_rung(self.as_raw_fd(), self.bell()?, deadline)
+    }
 
     /// One look, and one message if there is one.
-    fn receive(&self, socket: &OwnedFd, want: Want, deadline: &Deadline) -> Result<Step> {
+    fn receive(&self, want: Want, deadline: &Deadline) -> Result<Step> {
         let w = Thread::current();
         // Whoever died in its turn has taken a message or has not: there is nothing to mend.
-        if robust::take(w, &self.turn, deadline)?.is_none() {
+        if robust::take(w, &self.0.turn, deadline)?.is_none() {
             return Ok(Step::Busy);
         }
-        let step = in_turn(socket, want);
-        robust::give(w, &self.turn);
+        let step = in_turn(self.as_raw_fd(), want);
+        robust::give(w, &self.0.turn);
         Ok(step)
     }
 }
 
 /// Nothing is allocated, and nothing can panic.
-fn in_turn(socket: &OwnedFd, want: Want) -> Step {
+fn in_turn(socket: RawFd, want: Want) -> Step {
     let mut header = [0; HEADER];
-    let received = match socket::receive(socket, &mut header, &mut [], Take::Look) {
+    let received = match socket::receive(&socket, &mut header, &mut [], Take::Look) {
         Ok(seen) => seen.length,
         Err(refused) => return refused.into(),
     };
-    if received == 0 && socket::is_hung_up(socket) {
+    if received == 0 && socket::is_hung_up(&socket) {
         return Step::End;
     }
     let Some((content, length)) = Content::parse(&header, received) else {
@@ -395,7 +440,7 @@ fn in_turn(socket: &OwnedFd, want: Want) -> Step {
     match (content, want) {
         (Content::Inline, Want::Bytes(buffer)) => match buffer.get_mut(..length) {
             None => Step::TooSmall(length),
-            Some(buffer) => match socket::receive(socket, &mut header, buffer, Take::Take) {
+            Some(buffer) => match socket::receive(&socket, &mut header, buffer, Take::Take) {
                 Ok(_) => Step::Done(length),
                 Err(refused) => refused.into(),
             },
@@ -408,8 +453,8 @@ fn in_turn(socket: &OwnedFd, want: Want) -> Step {
 }
 
 /// Copies what the next message carries, then takes the message away.
-fn take_carried(socket: &OwnedFd, step: impl FnOnce(OwnedFd) -> Step) -> Step {
-    match socket::receive(socket, &mut [0; HEADER], &mut [], Take::LookAndCopy) {
+fn take_carried(socket: RawFd, step: impl FnOnce(OwnedFd) -> Step) -> Step {
+    match socket::receive(&socket, &mut [0; HEADER], &mut [], Take::LookAndCopy) {
         Ok(copy) => match copy.carried {
             Some(carried) => drop_message(socket, step(carried)),
             None => drop_message(socket, Step::Corrupt),
@@ -419,8 +464,8 @@ fn take_carried(socket: &OwnedFd, step: impl FnOnce(OwnedFd) -> Step) -> Step {
 }
 
 /// The next message goes; what is known of it stays.
-fn drop_message(socket: &OwnedFd, step: Step) -> Step {
-    match socket::receive(socket, &mut [], &mut [], Take::Take) {
+fn drop_message(socket: RawFd, step: Step) -> Step {
+    match socket::receive(&socket, &mut [], &mut [], Take::Take) {
         Ok(_) => step,
         Err(refused) => refused.into(),
     }

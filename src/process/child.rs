@@ -41,7 +41,7 @@ pub(super) fn run(birth: Birth, blocked: Blocked, body: impl FnOnce() -> i32) ->
     stdio::purge_in_child();
     let Birth { record, name, daemon, host_pid, host_fd, exit_pipe } = birth;
     if let Some((read, _)) = exit_pipe {
-        crate::sys::fd::close_inherited(read);
+        crate::sys::fd::close_number(read);
     }
     let host = Host { pid: host_pid, fd: host_fd };
     if !record.wait_at_gate(|| host.lives()) {

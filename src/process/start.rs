@@ -142,7 +142,7 @@ fn fork_failure(errno: i32) -> Error {
 /// A process that a started child makes must not hold that child's exit pipe open.
 fn close_exit_pipe_of_parent(exit_fd: i32) {
     if exit_fd >= 0 {
-        fd::close_inherited(exit_fd);
+        fd::close_number(exit_fd);
     }
 }
 

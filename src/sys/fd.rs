@@ -108,8 +108,8 @@ pub fn inherited(fd: RawFd) -> BorrowedFd<'static> {
 /// Closes a descriptor that is known by its number only.
 ///
 /// # Why it is safe
-/// It is for children, for numbers that the parent owned: nothing in the child uses them.
-pub fn close_inherited(fd: RawFd) {
+/// No memory depends on a descriptor. The number must be the caller's to close: one that it keeps itself, or that its parent owned.
+pub fn close_number(fd: RawFd) {
     // SAFETY: see above.
     unsafe { libc::close(fd) };
 }

@@ -5,6 +5,7 @@
 //! in a child both the lock and the value belong to another epoch and are replaced.
 
 use std::cell::UnsafeCell;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use super::thread;
@@ -15,15 +16,22 @@ pub struct PerProcess<T> {
     /// The epoch that `value` was made in; only read and written inside the lock.
     made: UnsafeCell<u64>,
     value: UnsafeCell<Option<T>>,
+    /// What ancestors left, never touched again: a leak detector in the child finds it reachable.
+    inherited: UnsafeCell<Vec<ManuallyDrop<T>>>,
 }
 
-// SAFETY: `value` and `made` are only touched between `lock` and `unlock`, by one thread of the process at a time.
+// SAFETY: the cells are only touched between `lock` and `unlock`, by one thread of the process at a time.
 unsafe impl<T: Send> Sync for PerProcess<T> {}
 
 impl<T: Default> PerProcess<T> {
     #[allow(clippy::new_without_default, reason = "const, for statics")]
     pub const fn new() -> PerProcess<T> {
-        PerProcess { lock: AtomicU64::new(0), made: UnsafeCell::new(0), value: UnsafeCell::new(None) }
+        PerProcess {
+            lock: AtomicU64::new(0),
+            made: UnsafeCell::new(0),
+            value: UnsafeCell::new(None),
+            inherited: UnsafeCell::new(Vec::new()),
+        }
     }
 
     /// Runs `body` alone in this process. `body` must be short, must not come back here and must not call foreign code.
@@ -34,8 +42,11 @@ impl<T: Default> PerProcess<T> {
         // SAFETY: we hold the lock.
         let (made, value) = unsafe { (&mut *self.made.get(), &mut *self.value.get()) };
         if *made != epoch {
-            // The parent's value may be half-written and its parts may be locked: forgotten, not dropped.
-            std::mem::forget(value.take());
+            // The parent's value may be half-written and its parts may be locked: kept, not dropped.
+            if let Some(parents) = value.take().map(ManuallyDrop::new).filter(|_| std::mem::needs_drop::<T>()) {
+                // SAFETY: we hold the lock.
+                unsafe { &mut *self.inherited.get() }.push(parents);
+            }
             *made = epoch;
         }
         let result = body(value.get_or_insert_with(T::default));

@@ -48,12 +48,6 @@ pub fn identity(fd: RawFd) -> Option<(u64, u64)> {
     }
 }
 
-/// The socket that a forked child inherited under the same number; [`identity`] says that it is that one.
-pub fn inherited(fd: RawFd) -> OwnedFd {
-    // SAFETY: the child's own copy of the descriptor table has it, and only the caller's object uses the number there.
-    unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
 /// Why nothing was sent or received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {

@@ -103,7 +103,7 @@ TEST(the_end_waits_for_every_copy_of_the_other_end) {
     const pid_t child = tine_fork();
     if (child == 0) {
         CHECK_INT(read(go[0], &byte, 1), 1);
-        tine_connection_free(ends.b);
+        release(ends);
         _exit(0);
     }
     tine_connection_free(ends.b);
@@ -181,6 +181,7 @@ TEST(messages_of_every_size_arrive_whole) {
             CHECK_OK(tine_connection_send(ends.a, bytes, sizes[i], TINE_FOREVER));
             free(bytes);
         }
+        release(ends);
         _exit(0);
     }
     for (unsigned i = 0; i < COUNT; i++) {
@@ -253,6 +254,7 @@ TEST(several_processes_may_send_on_one_end) {
     unsigned next[SENDERS] = { 0 };
     for (unsigned i = 0; i < SENDERS; i++)
         if ((children[i] = tine_fork()) == 0) {
+            tine_connection_free(ends.b);
             for (unsigned k = 0; k < MESSAGES; k++) {
                 const size_t length = k % 50 == 0 ? INLINE_MAX + 100 : 8 + k;
                 unsigned *message = calloc(1, length + 8);
@@ -260,6 +262,7 @@ TEST(several_processes_may_send_on_one_end) {
                 CHECK_OK(tine_connection_send(ends.a, message, length, TINE_FOREVER));
                 free(message);
             }
+            tine_connection_free(ends.a);
             _exit(0);
         }
     tine_connection_free(ends.a);
@@ -307,6 +310,7 @@ TEST(several_processes_may_receive_on_one_end) {
             tine_connection_free(ends.a);
             count = receive_all(ends.b, i == 0 ? 40 : 100);
             CHECK_INT(write(counts[1], &count, sizeof count), sizeof count);
+            tine_connection_free(ends.b);
             _exit(0);
         }
     for (int i = 0; i < MESSAGES; i++) {
@@ -409,6 +413,8 @@ TEST(without_descriptors_nothing_is_lost) {
     const struct rlimit none = { 3, limit.rlim_max };
     CHECK_INT(setrlimit(RLIMIT_NOFILE, &none), 0);
     CHECK_STATUS(tine_connection_send(ends.a, large, LARGE, 0), TINE_EMFILE);
+    const char *preloaded = getenv("LD_PRELOAD");
+    if (preloaded != NULL && strstr(preloaded, "vgpreload")) SKIP("valgrind keeps the limit on descriptors only for calls that it knows");
     CHECK_STATUS(tine_connection_recv(ends.b, buffer, LARGE, TINE_FOREVER, &length), TINE_EMFILE);
     CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
     CHECK_OK(tine_connection_recv(ends.b, buffer, LARGE, TINE_FOREVER, &length));
@@ -524,7 +530,7 @@ TEST(a_child_without_the_descriptor_does_not_use_another_under_its_number) {
         CHECK(dup2(other[0], number) == number); /* as in a pool's worker: closed, and the number used again */
         CHECK_STATUS(tine_connection_send(ends.a, "x", 1, 0), TINE_ECLOSED);
         CHECK_INT(tine_connection_fd(ends.a), -1);
-        tine_connection_free(ends.a);
+        release(ends);
         CHECK(fcntl(number, F_GETFD) >= 0);
         _exit(0);
     }
@@ -542,6 +548,7 @@ TEST(a_child_forked_beside_a_sleeper_has_its_own_state) {
     if (child == 0) {
         CHECK_STATUS(tine_connection_recv(ends.a, NULL, 0, 10, NULL), TINE_ETIMEDOUT);
         CHECK_OK(tine_connection_close(ends.a));
+        release(ends);
         _exit(0);
     }
     join(child);
@@ -583,7 +590,7 @@ TEST(a_connection_is_made_of_a_descriptor) {
 struct header { char magic[4]; uint32_t kind; uint64_t length; };
 static void send_raw(int socket, struct header header, size_t length, int carried) {
     struct iovec part = { &header, length };
-    union { struct cmsghdr align; char space[CMSG_SPACE(sizeof(int))]; } control;
+    union { struct cmsghdr align; char space[CMSG_SPACE(sizeof(int))]; } control = { .space = { 0 } };
     struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
     memset(&control, 0, sizeof control); /* its padding is sent, too */
     if (carried >= 0) {

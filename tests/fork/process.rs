@@ -106,7 +106,7 @@ fn the_status_is_lost_only_if_nobody_knows() {
 fn a_grandchild_that_keeps_descriptors_delays_nobody() {
     let (read, write) = fd::pipe().unwrap();
     let child = start(|| {
-        fd::close_inherited(write.as_raw_fd());
+        fd::close_number(write.as_raw_fd());
         // An orphan that has all that its parent had, its exit pipe included, until the test lets it go.
         system::child(|| {
             let _ = poll::readable(&[read.as_raw_fd()], &Deadline::new(Timeout::Forever));
