@@ -50,12 +50,6 @@ pub(super) unsafe fn array<'a, T>(data: *const T, count: usize, name: &'static s
     Ok(unsafe { slice::from_raw_parts(data, count) })
 }
 
-/// A required string.
-pub(super) unsafe fn text<'a>(text: *const c_char, name: &'static str) -> Result<&'a CStr> {
-    // SAFETY: contract S.
-    unsafe { optional_text(text) }.ok_or_else(|| null(name))
-}
-
 /// A string that may be NULL.
 pub(super) unsafe fn optional_text<'a>(text: *const c_char) -> Option<&'a CStr> {
     // SAFETY: contract S.

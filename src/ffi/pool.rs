@@ -418,7 +418,9 @@ pub unsafe extern "C" fn tine_task_reply(task: *mut tine_task_t, data: *const c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_task_worker_state(task: *const tine_task_t) -> *mut c_void {
     // SAFETY: contract H.
-    guard::value(ptr::null_mut(), || unsafe { Ok(with_exposed_provenance_mut(handle::borrow(task.cast::<Task>(), "task")?.state)) })
+    guard::value(ptr::null_mut(), || unsafe {
+        Ok(with_exposed_provenance_mut(handle::borrow(task.cast::<Task>(), "task")?.state))
+    })
 }
 
 /// The number of the task.
@@ -589,7 +591,8 @@ pub unsafe extern "C" fn tine_pool_map(
     out_failed_index: *mut usize,
 ) -> tine_status_t {
     guard::status(|| {
-        let (item_bytes, result_bytes) = (arg::product(item_size, count, "item_size")?, arg::product(result_size, count, "result_size")?);
+        let (item_bytes, result_bytes) =
+            (arg::product(item_size, count, "item_size")?, arg::product(result_size, count, "result_size")?);
         let result_bytes = if out_results.is_null() { 0 } else { result_bytes };
         // SAFETY: contracts H and B.
         let (pool, items, results) = unsafe {
@@ -822,7 +825,12 @@ pub unsafe extern "C" fn tine_pool_fd(pool: *const tine_pool_t) -> c_int {
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 #[expect(unused_variables, reason = "not in this version")]
-pub unsafe extern "C" fn tine_pool_poll(pool: *mut tine_pool_t, timeout_ms: i64, max: usize, out_count: *mut usize) -> tine_status_t {
+pub unsafe extern "C" fn tine_pool_poll(
+    pool: *mut tine_pool_t,
+    timeout_ms: i64,
+    max: usize,
+    out_count: *mut usize,
+) -> tine_status_t {
     guard::status(|| guard::not_yet("tine_pool_poll of a pool with a thread"))
 }
 

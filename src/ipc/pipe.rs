@@ -24,6 +24,7 @@ use std::sync::Arc;
 use crate::error::{Error, Kind, Result};
 use crate::shm::{Object, RobustCell, slab};
 use crate::sync::robust;
+use crate::sys::fd::Known;
 use crate::sys::heap::Buffer;
 use crate::sys::per_process::PerProcess;
 use crate::sys::socket::{self, Refused, Take};
@@ -86,9 +87,7 @@ pub struct Connection {
 }
 
 struct Inner {
-    number: RawFd,
-    /// Of the open file behind `number`.
-    identity: (u64, u64),
+    socket: Known,
     direction: Direction,
     /// Owned by who receives.
     turn: Object<RobustCell>,
@@ -121,7 +120,7 @@ struct Call<'a>(&'a Inner);
 
 impl AsRawFd for Call<'_> {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.number
+        self.0.socket.number()
     }
 }
 
@@ -169,9 +168,8 @@ impl Connection {
     }
 
     fn with_turn(socket: OwnedFd, direction: Direction, turn: Object<RobustCell>) -> Result<Connection> {
-        let number = socket.as_raw_fd();
-        let identity = socket::identity(number).ok_or_else(|| sys::last_failure("fstat"))?;
-        let inner = Inner { number, identity, direction, turn, local: PerProcess::new() };
+        let known = Known::by_number(socket.as_raw_fd()).ok_or_else(|| sys::last_failure("fstat"))?;
+        let inner = Inner { socket: known, direction, turn, local: PerProcess::new() };
         inner.local.with(|local| *local = Local::Open(Use::default()));
         // From here on the number is the connection's.
         let _ = socket.into_raw_fd();
@@ -233,7 +231,7 @@ impl Connection {
     pub fn send_fd(&self, fd: RawFd, timeout: Timeout) -> Result<()> {
         let inner = self.inner.clone();
         inner.check(Direction::Sends)?;
-        if socket::identity(fd).is_none() {
+        if !fd::is_open(fd) {
             return Err(Error::invalid(format!("fd: {fd} is not an open descriptor")));
         }
         inner.transmit_surely(Content::Descriptor, 0, fd, &Deadline::new(timeout))
@@ -288,8 +286,7 @@ impl Inner {
     /// In a forked child, the first time: is the descriptor there?
     fn find_out(&self, local: &mut Local) {
         if matches!(local, Local::Inherited) {
-            let inherited = socket::identity(self.number) == Some(self.identity);
-            *local = if inherited { Local::Open(Use::default()) } else { Local::Closed };
+            *local = if self.socket.is_there() { Local::Open(Use::default()) } else { Local::Closed };
         }
     }
 
@@ -323,8 +320,10 @@ impl Inner {
         if inside.calls > 0 {
             return Local::Closing(inside);
         }
-        fd::close_number(self.number);
-        inside.bell.map(fd::close_number);
+        self.socket.close();
+        if let Some(bell) = inside.bell {
+            fd::close_number(bell);
+        }
         Local::Closed
     }
 

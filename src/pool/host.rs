@@ -313,7 +313,7 @@ impl Host {
             for (place, journal) in journals.iter_mut().enumerate() {
                 let before = batch.len();
                 while batch.len() - before < BATCH {
-                    let Some((entry, result)) = journal.next() else { break };
+                    let Some((entry, result)) = journal.next_entry() else { break };
                     batch.push((place as u32, entry, result));
                 }
             }
@@ -384,7 +384,7 @@ impl Host {
                 continue;
             }
             // Read after its death was seen: these are its last entries.
-            while let Some((entry, result)) = journal.next() {
+            while let Some((entry, result)) = journal.next_entry() {
                 state.table.take_in(place as u32, &entry, result);
             }
             let lodger = state.table.lodgers[place];

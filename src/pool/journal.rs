@@ -342,7 +342,7 @@ impl Reader {
     }
 
     /// The next entry and its result (a short one is padded), if it is there. `Err`: the result cannot be read.
-    pub fn next(&mut self) -> Option<(Entry, std::result::Result<Option<Filled>, i32>)> {
+    pub fn next_entry(&mut self) -> Option<(Entry, std::result::Result<Option<Filled>, i32>)> {
         loop {
             let tag = tag(self.seed, self.position);
             let offset = self.unit * UNIT + self.at;
@@ -426,16 +426,16 @@ mod tests {
     #[test]
     fn entries_arrive_in_order_with_their_results() {
         let (mut writer, mut reader) = both();
-        assert!(reader.next().is_none() && !reader.peek.something());
+        assert!(reader.next_entry().is_none() && !reader.peek.something());
         for number in 0..5000u64 {
             let result = vec![number as u8; (number % 300) as usize];
             writer.append(ended(number), &result, reader.position()).unwrap();
             assert!(reader.peek.something());
-            let (entry, data) = reader.next().unwrap();
+            let (entry, data) = reader.next_entry().unwrap();
             assert_eq!((entry.ended, entry.length as usize), (number, result.len()));
             let data = data.unwrap();
             assert_eq!(data.as_deref().map_or(&[][..], |data| &data[..result.len()]), result);
-            assert!(reader.next().is_none());
+            assert!(reader.next_entry().is_none());
         }
         // A host that keeps up needs no more than the first units.
         assert!(writer.fresh <= MAPPED_UNITS);
@@ -450,9 +450,9 @@ mod tests {
             }
             assert!(writer.fresh > MAPPED_UNITS);
             for number in 0..3000 {
-                assert_eq!(reader.next().unwrap().0.ended, number);
+                assert_eq!(reader.next_entry().unwrap().0.ended, number);
             }
-            assert!(reader.next().is_none());
+            assert!(reader.next_entry().is_none());
         }
     }
 
@@ -465,7 +465,7 @@ mod tests {
             let unit = writer.place_bytes(&data, reader.position()).unwrap();
             let entry = Entry { flags: flag::ENDED | flag::LONG, unit, length: data.len() as u64, ..Entry::default() };
             writer.append(entry, &[], reader.position()).unwrap();
-            assert_eq!(reader.next().unwrap().1.unwrap().as_deref(), Some(&data[..]));
+            assert_eq!(reader.next_entry().unwrap().1.unwrap().as_deref(), Some(&data[..]));
             units.push(unit);
         }
         assert!(units.windows(2).all(|pair| pair[0] == pair[1]));
@@ -476,6 +476,6 @@ mod tests {
         let (mut writer, mut reader) = both();
         writer.append(ended(1), &[], 0).unwrap();
         reader.begin(seed(7, 1, 2));
-        assert!(reader.next().is_none());
+        assert!(reader.next_entry().is_none());
     }
 }

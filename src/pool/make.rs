@@ -24,7 +24,7 @@ use crate::sys::nursery::{self as os, Received};
 use crate::sys::signal::Blocked;
 use crate::sys::thread::Thread;
 use crate::sys::wait::{self, Child};
-use crate::sys::{self, Deadline, cpu, descriptors, fd, fork_gate, now, pidfd, poll, process, socket, stdio};
+use crate::sys::{self, Deadline, cpu, fd, fork_gate, now, pidfd, poll, process, socket, stdio};
 use crate::timeout::Timeout;
 
 /// What is not there of a pool's workers: the spare one, and one whose end is being dealt with.
@@ -99,7 +99,7 @@ fn checked(options: &Options) -> Result<Sizes> {
         return Err(Error::invalid(format!("options.max_pending: {} are more than {PENDING_MAX}", options.max_pending)));
     }
     for &fd in &options.inherit_fds {
-        if !descriptors::is_open(fd) {
+        if !fd::is_open(fd) {
             return Err(Error::invalid(format!("options.inherit_fds: {fd} is not open")));
         }
     }

@@ -184,11 +184,11 @@ impl Nursery {
     pub(super) fn keep_for_worker(&self, place: u32) -> i32 {
         for (index, &journal) in self.journals.iter().enumerate() {
             if index != place as usize {
-                fd::close_inherited(journal);
+                fd::close_number(journal);
             }
         }
-        fd::close_inherited(self.socket.as_raw_fd());
-        fd::close_inherited(self.child_signals.as_raw_fd());
+        fd::close_number(self.socket.as_raw_fd());
+        fd::close_number(self.child_signals.as_raw_fd());
         self.journals.get(place as usize).copied().unwrap_or(-1)
     }
 

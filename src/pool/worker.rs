@@ -70,7 +70,7 @@ pub(super) fn run(nursery: &Nursery, parent: i32, place: u32, life: u32, number:
     // libc runs the latest handler first, and this one never comes to the host's.
     exit::at_exit_with_code(|code| leave(code));
     let name = CString::new(format!("PoolWorker-{number}")).unwrap_or_default();
-    role::set(Role { host_pid: nursery.host_pid, host_fd, name: Box::leak(name.into_boxed_c_str()), exit_fd: -1 });
+    role::set(Role { host_pid: nursery.host_pid, host_fd, name: Box::leak(name.into_boxed_c_str()), exit_pipe: None });
 
     let w = Thread::current();
     let worker = Worker { w, nursery, epoch: thread::epoch(), parent, place, bell_fd, tasks_fd, rung: 0, searching: false };

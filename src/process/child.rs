@@ -4,10 +4,12 @@
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
+use std::time::Duration;
 
 use super::children;
 use super::record::{Record, leave_unborn};
 use super::role::{self, Role};
+use crate::sys::fd::Known;
 use crate::sys::per_process::PerProcess;
 use crate::sys::signal::Blocked;
 use crate::sys::{Deadline, exit, fork, pidfd, poll, process, stdio};
@@ -29,8 +31,8 @@ pub(super) struct Birth {
     pub(super) host_pid: i32,
     /// The parent's descriptor of itself; -1 without pidfds.
     pub(super) host_fd: i32,
-    /// The child's exit pipe, without pidfds: {the parent's end, its own}.
-    pub(super) exit_pipe: Option<(i32, i32)>,
+    /// The write end of the child's exit pipe, without pidfds.
+    pub(super) exit_pipe: Option<Known>,
 }
 
 /// The record of this process, if it is a started child.
@@ -40,9 +42,6 @@ static RECORD: PerProcess<Option<Record>> = PerProcess::new();
 pub(super) fn run(birth: Birth, blocked: Blocked, body: impl FnOnce() -> i32) -> ! {
     stdio::purge_in_child();
     let Birth { record, name, daemon, host_pid, host_fd, exit_pipe } = birth;
-    if let Some((read, _)) = exit_pipe {
-        crate::sys::fd::close_number(read);
-    }
     let host = Host { pid: host_pid, fd: host_fd };
     if !record.wait_at_gate(|| host.lives()) {
         leave_unborn();
@@ -50,12 +49,7 @@ pub(super) fn run(birth: Birth, blocked: Blocked, body: impl FnOnce() -> i32) ->
     // Before anything of the user's can call exit(3): libc runs the latest handler first, and this one never returns to the parent's.
     exit::at_exit_with_code(|code| leave(code));
     RECORD.with(|own| *own = Some(record.clone()));
-    role::set(Role {
-        host_pid,
-        host_fd,
-        name: Box::leak(name.into_boxed_c_str()),
-        exit_fd: exit_pipe.map_or(-1, |(_, write)| write),
-    });
+    role::set(Role { host_pid, host_fd, name: Box::leak(name.into_boxed_c_str()), exit_pipe });
     if daemon {
         // The new thread inherits the mask: all signals blocked.
         let watcher = thread::Builder::new().name("tine-watch".into()).stack_size(WATCHER_STACK).spawn(move || host.outlive());
@@ -115,22 +109,24 @@ struct Host {
 }
 
 impl Host {
+    /// The kernel gives an orphan another parent before it tells anybody that the old one has ended. So the descriptor, which the
+    /// user's code may have closed and whose number may be another file's, only says when to look.
     fn lives(&self) -> bool {
-        if self.fd >= 0 {
-            return !pidfd::has_ended(&self.fd);
+        match process::parent_pid() {
+            // The parent is outside of this process's pid namespace.
+            0 => self.fd < 0 || !pidfd::has_ended(&self.fd),
+            parent => parent == self.pid,
         }
-        // 0: the parent is outside of this process's pid namespace, and nobody can tell.
-        let parent = process::parent_pid();
-        parent == self.pid || parent == 0
     }
 
     /// Ends this process when the host has ended. It does not matter which thread of the host started it.
     fn outlive(&self) {
+        let watched: &[i32] = if self.fd >= 0 { &[self.fd] } else { &[] };
         while self.lives() {
             let look = Deadline::new(if self.fd >= 0 { Timeout::Forever } else { Timeout::Millis(LOOK_MS) });
-            let watched: &[i32] = if self.fd >= 0 { &[self.fd] } else { &[] };
-            if poll::readable(watched, &look).is_err() {
-                thread::sleep(std::time::Duration::from_millis(LOOK_MS));
+            let called = poll::readable(watched, &look);
+            if !matches!(called, Ok(0)) && self.lives() {
+                thread::sleep(Duration::from_millis(LOOK_MS));
             }
         }
         fork::kill_self()

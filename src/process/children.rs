@@ -142,14 +142,11 @@ impl Child {
         }
     }
 
-    /// Whether the number still names this child. A zombie has its start time, too.
+    /// Whether the number may still name this child: not if a process that started at another time has it. A zombie has its start
+    /// time, too. Where there is nothing to read, the kernel will say that there is no such child.
     fn number_is_its_own(&self) -> bool {
-        match &self.watch {
-            Watch::Pidfd(_) => true,
-            // Without /proc nobody can tell: taken for true.
-            Watch::Pipe { started: None, .. } => true,
-            Watch::Pipe { started, .. } => process::start_time(self.pid) == *started,
-        }
+        let Watch::Pipe { started: Some(started), .. } = self.watch else { return true };
+        process::start_time(self.pid).is_none_or(|now| now == started)
     }
 
     /// The host took the status. What is left: the kernel's memory of it, and what the child wrote down itself.

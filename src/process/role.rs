@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 
+use crate::sys::fd::Known;
 use crate::sys::per_process::PerProcess;
 use crate::sys::process::parent_pid;
 
@@ -14,8 +15,8 @@ pub struct Role {
     /// Becomes readable when that process is gone; open as long as this process lives. -1 without pidfds.
     pub host_fd: i32,
     pub name: &'static CStr,
-    /// The write end of this process's exit pipe (see `process`); -1 with pidfds.
-    pub exit_fd: i32,
+    /// The write end of this process's exit pipe (see `process`); `None` with pidfds.
+    pub exit_pipe: Option<Known>,
 }
 
 static ROLE: PerProcess<Option<Role>> = PerProcess::new();

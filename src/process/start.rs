@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::child::{self, Birth};
@@ -13,7 +13,7 @@ use super::children::{self, Child, Process, Watch};
 use super::record::Record;
 use super::role;
 use crate::error::{Error, Kind, Result};
-use crate::sys::fd::{self, PrivateFd};
+use crate::sys::fd::{self, Known, PrivateFd};
 use crate::sys::fork::{self, Forked};
 use crate::sys::per_process::PerProcess;
 use crate::sys::signal::{self, Blocked};
@@ -34,12 +34,12 @@ pub struct Options<'a> {
 /// A plain fork: what the host printed to stdout and stderr before appears once, and nothing else is done for the child.
 pub fn fork() -> Result<Forked> {
     children::reap_freed();
-    let exit_fd = role::get().map_or(-1, |role| role.exit_fd);
+    let own_exit_pipe = role::get().and_then(|role| role.exit_pipe);
     stdio::flush_before_fork();
     let forked = fork::fork().map_err(fork_failure)?;
     if forked == Forked::Child {
         stdio::purge_in_child();
-        close_exit_pipe_of_parent(exit_fd);
+        leave_exit_pipe_of_parent(own_exit_pipe);
     }
     Ok(forked)
 }
@@ -52,22 +52,28 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
     children::reap_freed();
     register_exit_rule()?;
     let name = name_for(options.name);
-    let own_exit_fd = role::get().map_or(-1, |role| role.exit_fd);
+    let own_exit_pipe = role::get().and_then(|role| role.exit_pipe);
+    let host_pid = process::pid();
     loop {
-        let parent = Parent::of_this_process()?;
         let record = Record::new()?;
-        let exit_pipe = if parent.fd < 0 { Some(fd::pipe()?) } else { None };
+        // What the child watches.
+        let host_fd = pidfd::open_self()?;
+        let exit_pipe = if host_fd.is_none() { Some(fd::pipe()?) } else { None };
 
         stdio::flush_before_fork();
         let blocked = Blocked::all();
         let pid = match fork::fork().map_err(fork_failure)? {
             Forked::Child => {
-                close_exit_pipe_of_parent(own_exit_fd);
-                let numbers = exit_pipe.as_ref().map(|(read, write)| (read.as_raw_fd(), write.as_raw_fd()));
-                // The child owns what the numbers mean.
-                std::mem::forget(exit_pipe);
-                let (host_pid, host_fd) = (parent.pid, parent.fd);
-                let birth = Birth { record, name, daemon: options.daemon, host_pid, host_fd, exit_pipe: numbers };
+                leave_exit_pipe_of_parent(own_exit_pipe);
+                let birth = Birth {
+                    record,
+                    name,
+                    daemon: options.daemon,
+                    host_pid,
+                    // Open as long as the child.
+                    host_fd: host_fd.map_or(-1, IntoRawFd::into_raw_fd),
+                    exit_pipe: exit_pipe.and_then(|(_, write)| Known::by_number(write.into_raw_fd())),
+                };
                 child::run(birth, blocked, body)
             }
             Forked::Parent(pid) => pid,
@@ -140,35 +146,9 @@ fn fork_failure(errno: i32) -> Error {
 }
 
 /// A process that a started child makes must not hold that child's exit pipe open.
-fn close_exit_pipe_of_parent(exit_fd: i32) {
-    if exit_fd >= 0 {
-        fd::close_number(exit_fd);
-    }
-}
-
-/// This process, as its children see it.
-struct Parent {
-    pid: i32,
-    /// A descriptor of it that children watch, opened once and kept; -1 without pidfds.
-    fd: i32,
-}
-
-impl Parent {
-    fn of_this_process() -> Result<Parent> {
-        static OWN: PerProcess<Option<OwnedFd>> = PerProcess::new();
-        if !pidfd::supported() {
-            return Ok(Parent { pid: process::pid(), fd: -1 });
-        }
-        let fd = OWN.with(|own| match own {
-            Some(fd) => Ok(fd.as_raw_fd()),
-            None => {
-                let opened = pidfd::open(process::pid())?;
-                let fd = opened.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-                *own = opened;
-                Ok(fd)
-            }
-        })?;
-        Ok(Parent { pid: process::pid(), fd })
+fn leave_exit_pipe_of_parent(pipe: Option<Known>) {
+    if let Some(pipe) = pipe {
+        pipe.close();
     }
 }
 

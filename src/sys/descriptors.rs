@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use super::errno;
+use super::fd::{close_number, is_open};
 
 /// What [`close_all_except`] keeps besides its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +22,13 @@ pub fn close_all_except(list: &[i32], keep: Keep) {
     let closes = |fd: i32| list.binary_search(&fd).is_err() && !(keep == Keep::ListedAndSharedMemory && is_shared_memory(fd));
     if !for_each_open(|fd| {
         if closes(fd) {
-            close(fd);
+            close_number(fd);
         }
     }) {
         // No /proc: every number that can be one.
         for fd in 0..highest_possible() {
             if is_open(fd) && closes(fd) {
-                close(fd);
+                close_number(fd);
             }
         }
     }
@@ -112,7 +113,7 @@ fn for_each_open(mut body: impl FnMut(i32)) -> bool {
             rest = &rest[record..];
         }
     };
-    close(directory);
+    close_number(directory);
     complete
 }
 
@@ -144,17 +145,6 @@ fn close_gaps(list: &[i32]) -> bool {
         first = first.max(fd + 1);
     }
     range(first, u32::MAX)
-}
-
-fn close(fd: i32) {
-    // SAFETY: as in `close_gaps`. Linux closes also when it answers EINTR.
-    unsafe { libc::close(fd) };
-}
-
-/// Whether `fd` is a descriptor of this process.
-pub fn is_open(fd: i32) -> bool {
-    // SAFETY: plain numbers.
-    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
 }
 
 fn highest_possible() -> i32 {

@@ -89,6 +89,7 @@ impl Object {
         // SAFETY: the loader's name of the object; empty for the program, null in some libcs.
         let name = if info.dlpi_name.is_null() { c"" } else { unsafe { CStr::from_ptr(info.dlpi_name) } };
         // SAFETY: no arguments that could be wrong.
+        // SAFETY: reads a number that the kernel gave this process.
         let vdso = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) } as usize;
         let base = info.dlpi_addr as usize;
         let mut object = Object {
@@ -180,6 +181,7 @@ mod tests {
         let local = 0u8;
         assert!(loaded.check(&raw const local as usize).is_err());
         assert!(loaded.check(0).unwrap_err().message().contains("NULL"));
+        // SAFETY: reads a number that the kernel gave this process.
         let vdso = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) } as usize;
         assert!(vdso == 0 || loaded.check(vdso).is_err());
     }

@@ -105,6 +105,52 @@ pub fn inherited(fd: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
+/// A descriptor known by its number, in a process where somebody may have closed it and the number may be another file's: a child
+/// that inherited it, or should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    number: RawFd,
+    /// {device, inode}: unique among the sockets and pipes that are open.
+    identity: (u64, u64),
+}
+
+impl Known {
+    /// `None`: nothing is open under that number.
+    pub fn by_number(number: RawFd) -> Option<Known> {
+        identity(number).map(|identity| Known { number, identity })
+    }
+
+    pub fn number(self) -> RawFd {
+        self.number
+    }
+
+    /// Whether the number still is that file's.
+    pub fn is_there(self) -> bool {
+        identity(self.number) == Some(self.identity)
+    }
+
+    /// Closes it, if it is there; for whoever owns it in this process.
+    pub fn close(self) {
+        if self.is_there() {
+            close_number(self.number);
+        }
+    }
+}
+
+fn identity(fd: RawFd) -> Option<(u64, u64)> {
+    // SAFETY: all zeros is a valid stat, which the call fills.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        (libc::fstat(fd, &mut stat) == 0).then_some((stat.st_dev, stat.st_ino))
+    }
+}
+
+/// Whether something is open under that number.
+pub fn is_open(fd: RawFd) -> bool {
+    // SAFETY: plain numbers.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
 /// Closes a descriptor that is known by its number only.
 ///
 /// # Why it is safe

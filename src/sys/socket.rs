@@ -39,15 +39,6 @@ pub fn adopt(fd: RawFd) -> Result<OwnedFd> {
     }
 }
 
-/// What tells one open file from every other: {device, inode}. `None`: not open.
-pub fn identity(fd: RawFd) -> Option<(u64, u64)> {
-    // SAFETY: all zeros is a valid stat, which the call fills.
-    unsafe {
-        let mut stat: libc::stat = std::mem::zeroed();
-        (libc::fstat(fd, &mut stat) == 0).then_some((stat.st_dev, stat.st_ino))
-    }
-}
-
 /// Why nothing was sent or received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {

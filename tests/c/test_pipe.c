@@ -413,8 +413,6 @@ TEST(without_descriptors_nothing_is_lost) {
     const struct rlimit none = { 3, limit.rlim_max };
     CHECK_INT(setrlimit(RLIMIT_NOFILE, &none), 0);
     CHECK_STATUS(tine_connection_send(ends.a, large, LARGE, 0), TINE_EMFILE);
-    const char *preloaded = getenv("LD_PRELOAD");
-    if (preloaded != NULL && strstr(preloaded, "vgpreload")) SKIP("valgrind keeps the limit on descriptors only for calls that it knows");
     CHECK_STATUS(tine_connection_recv(ends.b, buffer, LARGE, TINE_FOREVER, &length), TINE_EMFILE);
     CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
     CHECK_OK(tine_connection_recv(ends.b, buffer, LARGE, TINE_FOREVER, &length));
@@ -539,16 +537,16 @@ TEST(a_child_without_the_descriptor_does_not_use_another_under_its_number) {
 }
 
 TEST(a_child_forked_beside_a_sleeper_has_its_own_state) {
-    struct ends ends = make(0);
+    static struct ends ends; /* what the sleeper holds is not freed in the child, but reachable */
     pthread_t thread;
     void *status = NULL;
+    ends = make(0);
     CHECK_STATUS(tine_connection_recv(ends.a, NULL, 0, 1, NULL), TINE_ETIMEDOUT); /* has slept: there is a bell */
     CHECK_INT(pthread_create(&thread, NULL, receive_until_closed, ends.a), 0);
     const pid_t child = tine_fork();
     if (child == 0) {
         CHECK_STATUS(tine_connection_recv(ends.a, NULL, 0, 10, NULL), TINE_ETIMEDOUT);
         CHECK_OK(tine_connection_close(ends.a));
-        release(ends);
         _exit(0);
     }
     join(child);
