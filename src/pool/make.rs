@@ -194,7 +194,8 @@ impl Pool {
             keep_all: options.inherit_all_fds,
             no_core: options.no_core,
             host_pid: process::pid(),
-            host_start: process::start_time(process::pid()),
+            proc_is_ours: os::proc_is_ours(),
+            host_start: process::start_time(process::pid()).filter(|_| os::proc_is_ours()),
             lodgers: vec![Lodger::default(); sizes.places],
         };
         let board = Arc::new(Board { tasks: host_tasks, claims: Claims::map(claims.as_fd(), &sizes)? });

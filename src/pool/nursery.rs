@@ -131,6 +131,8 @@ pub struct Nursery {
     pub keep_all: bool,
     pub no_core: bool,
     pub host_pid: i32,
+    /// /proc knows processes by the numbers that they have here.
+    pub proc_is_ours: bool,
     /// The host's, without pidfds.
     pub host_start: Option<u64>,
     pub lodgers: Vec<Lodger>,
@@ -208,7 +210,7 @@ impl Nursery {
             lodgers,
             w: Thread::current(),
             own_pid: process::pid(),
-            credentials: Credentials::of(self.host_pid),
+            credentials: Credentials::of(self.host_pid).filter(|_| self.proc_is_ours),
             inherited_rss: os::own_peak_rss(),
             births: 0,
             ending: Order::None,
@@ -514,7 +516,7 @@ impl Keeper<'_> {
                 continue;
             }
             lodger.stopped = 0;
-            if os::is_stopped(lodger.pid) {
+            if !self.nursery.proc_is_ours || os::is_stopped(lodger.pid) {
                 lodger.killed = fate::STOPPED;
                 let _ = signal::send_to_child(lodger.pid, signal::KILL);
             }

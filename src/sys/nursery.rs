@@ -149,6 +149,15 @@ pub fn is_stopped(pid: i32) -> bool {
     after_name.and_then(|at| text.get(at + 2)).is_none_or(|&state| state == b'T')
 }
 
+/// Whether /proc tells of the processes of this process's own pid namespace.
+pub fn proc_is_ours() -> bool {
+    let mut link = [0u8; 12];
+    // SAFETY: a NUL-terminated path and a buffer of that length.
+    let length = unsafe { libc::readlink(c"/proc/self".as_ptr(), link.as_mut_ptr().cast(), link.len()) };
+    let digits = usize::try_from(length).ok().and_then(|length| std::str::from_utf8(link.get(..length)?).ok());
+    digits.and_then(|digits| digits.parse().ok()) == Some(super::process::pid())
+}
+
 /// Who a process acts as: the lines of its status that say so. Compared, not understood.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Credentials {
@@ -192,8 +201,9 @@ pub fn kill_all_children() {
         // The last number may be cut off: it is followed by nothing, and comes again in the next round.
         for number in text.split_inclusive(|&byte| byte == b' ') {
             let pid = number.strip_suffix(b" ").and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<i32>().ok());
-            if let Some(pid) = pid.filter(|&pid| pid > 1) {
-                // Our child until we reap it.
+            // /proc may be another pid namespace's, whose numbers mean others here: only what can be waited for is killed, and that
+            // is our child until we reap it.
+            if let Some(pid) = pid.filter(|&pid| pid > 1 && matches!(wait::peek(Child::Pid(pid)), Ok(Seen::Nothing))) {
                 let _ = super::signal::send_to_child(pid, libc::SIGKILL);
             }
         }
