@@ -190,11 +190,11 @@ static inline tine_pool_stats_t stats_of(const tine_pool_t *pool) {
     CHECK_OK(tine_pool_stats(pool, &stats));
     return stats;
 }
+/* While a worker is replaced there is one less. */
+static inline void await_workers(const tine_pool_t *pool, uint64_t count) { while (stats_of(pool).workers != count) sched_yield(); }
 static inline pid_t worker_of(const tine_pool_t *pool, size_t index) {
     int32_t pids[64];
-    size_t count = 0;
-    CHECK_OK(tine_pool_worker_pids(pool, pids, 64, &count));
-    CHECK(index < count);
+    for (size_t count = 0; count <= index; sched_yield()) CHECK_OK(tine_pool_worker_pids(pool, pids, 64, &count)); /* until it is there */
     CHECK(pids[index] > 1);
     return pids[index];
 }

@@ -1,5 +1,6 @@
 /* Pools under bad input, misuse, forks and limits: a status from the contract and a message, never a crash, a hang or a leak. */
 #include <grp.h>
+#include <malloc.h>
 #include "pool_tools.h"
 
 /* ---- Arguments ---- */
@@ -29,8 +30,7 @@ TEST(null_is_refused_and_named) {
     CHECK_STATUS(tine_pool_map(pool, NULL, &item, 1, 1, 0, NULL, 0, 0, NULL), TINE_EINVAL);
     CHECK_STATUS(tine_pool_map(pool, do_nothing, NULL, 1, 1, 0, NULL, 0, 0, NULL), TINE_EINVAL);
     CHECK_MESSAGE("items is NULL");
-    CHECK_STATUS(tine_pool_map(pool, do_nothing, &item, 1, 1, 0, NULL, 4, 0, NULL), TINE_EINVAL);
-    CHECK_MESSAGE("out_results is NULL");
+    CHECK_OK(tine_pool_map(pool, do_nothing, &item, 1, 1, 0, NULL, 4, TINE_FOREVER, NULL)); /* an output: nobody wants it */
     CHECK_STATUS(tine_pool_close(NULL), TINE_EINVAL);
     CHECK_STATUS(tine_pool_terminate(NULL, 0, NULL), TINE_EINVAL);
     CHECK_STATUS(tine_pool_join(NULL, 0), TINE_EINVAL);
@@ -375,23 +375,25 @@ TEST(worker_pids_tells_how_many_there_are) {
     for (int i = 0; i < 3; i++) CHECK(pids[i] > 1 && !is_gone(pids[i]) && pids[i] != pids[(i + 1) % 3]);
     CHECK(pids[3] == -7 && pids[4] == -7);
     count = 77;
-    CHECK_STATUS(tine_pool_worker_pids(pool, few, 2, &count), TINE_ETOOSMALL); /* as with every buffer: the need is told, */
+    CHECK_OK(tine_pool_worker_pids(pool, few, 2, &count));
+    CHECK_INT(count, 3); /* all of them, whatever the room */
+    CHECK(few[0] == pids[0] && few[1] == pids[1] && few[2] == -7);
+    count = 77;
+    CHECK_OK(tine_pool_worker_pids(pool, NULL, 0, &count));
     CHECK_INT(count, 3);
-    CHECK(few[0] == -7 && few[1] == -7 && few[2] == -7); /* outputs are not written */
-    CHECK_STATUS(tine_pool_worker_pids(pool, NULL, 0, &count), TINE_ETOOSMALL);
-    CHECK_INT(count, 3);
-    CHECK_STATUS(tine_pool_worker_pids(pool, few, 0, NULL), TINE_ETOOSMALL);
+    CHECK_OK(tine_pool_worker_pids(pool, few, 0, NULL));
     CHECK_OK(tine_pool_worker_pids(pool, few, 3, NULL));
-    CHECK(few[0] == pids[0] && few[1] == pids[1] && few[2] == pids[2]);
+    CHECK_INT(few[2], pids[2]);
     end_pool(pool);
 }
 
 TEST(stats_fill_what_the_struct_has) {
     struct { tine_pool_stats_t known; uint64_t newer; } stats = { TINE_POOL_STATS_INIT, 0 };
-    const int five = 5;
+    const int way = BY_KILL;
     tine_pool_t *pool = pool_of(2);
     check_works(pool);
-    tine_result_free(apply(pool, square, &five, 3)); /* a failed check in the worker: it dies */
+    tine_result_free(apply(pool, die, &way, sizeof way));
+    await_workers(pool, 2);
     stats.known.size = 0;
     CHECK_STATUS(tine_pool_stats(pool, &stats.known), TINE_EINVAL);
     memset(&stats, 0x77, sizeof stats);
@@ -415,8 +417,6 @@ TEST(a_success_has_no_death_to_tell) {
     const tine_status_t status = tine_result_exit_info(result, &info);
     CHECK(status < 0 || info.valid == 0); /* its worker lives */
     CHECK_INT(info.signal, 0);
-    info.size = 0;
-    CHECK_STATUS(tine_result_exit_info(result, &info), TINE_EINVAL);
     tine_result_free(result);
     end_pool(pool);
 }
@@ -457,17 +457,22 @@ static int32_t reply_large(const void *arg, size_t len, tine_task_t *task) {
     return tine_task_reply(task, block, sizeof block);
 }
 TEST(results_that_nobody_waits_for_are_freed) {
+    if (under_asan()) SKIP("it keeps what was freed");
     tine_pool_t *pool = pool_of(2);
     for (int i = 0; i < 5; i++) (void)!tine_pool_apply(pool, reply_large, NULL, 0, 0, NULL);
     check_works(pool);
+    malloc_trim(0); /* what the allocator keeps for later is not meant */
     const long resident = atol(field_of(getpid(), "VmRSS:"));
     for (int i = 0; i < 60; i++) {
         const tine_status_t status = tine_pool_apply(pool, reply_large, NULL, 0, i % 3, NULL);
         CHECK(status == TINE_OK || status == TINE_ETIMEDOUT);
         tine_async_free(submit(pool, reply_large, NULL, 0));
     }
-    end_pool(pool);
-    CHECK(atol(field_of(getpid(), "VmRSS:")) < resident + 100 * KIB); /* 480 MiB went by */
+    CHECK_OK(tine_pool_close(pool));
+    CHECK_OK(tine_pool_join(pool, TINE_FOREVER));
+    malloc_trim(0);
+    CHECK(atol(field_of(getpid(), "VmRSS:")) < resident + 20 * KIB); /* 480 MiB went by */
+    tine_pool_free(pool);
 }
 
 /* ---- Forked children ---- */
@@ -583,9 +588,10 @@ static void check_unchanged(struct before before) {
     const int64_t end = now_us() + 10000000;
     CHECK_INT(test_count_fds(), before.fds);
     CHECK_INT(test_count_mappings("memfd:"), before.memfds);
-    CHECK_INT(test_count_children(), before.children);
     while (processes_of_session(before.session) > 1 && now_us() < end) poll(NULL, 0, 2);
     CHECK_INT(processes_of_session(before.session), 1);
+    while (waitpid(-1, NULL, WNOHANG) > 0) {} /* of a subreaper only */
+    CHECK_INT(test_count_children(), before.children);
 }
 static tine_pool_options_t of_three(void) {
     tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
@@ -605,8 +611,10 @@ TEST_WITHIN(a_limit_on_processes_leaves_nothing_half_made, 60) {
     CHECK_INT(setsid(), getpid());
     if (getuid() != 0 || setgroups(0, NULL) != 0 || setgid(61358) != 0 || setuid(61358) != 0) SKIP("needs root, to become a user with a limit");
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* a zombie counts as well: the runner would not take them before the end */
     tine_pool_t *pool = pool_of(1); /* what is made once */
     end_pool(pool);
+    while (waitpid(-1, NULL, WNOHANG) > 0) {}
     const struct before before = look();
     for (rlim_t limit = 0; limit < 14; limit++) { /* this process is one of them; a thread counts as well */
         pool = NULL;
@@ -676,14 +684,15 @@ TEST_WITHIN(a_limit_on_file_sizes_is_a_status_and_no_signal, 60) {
         tine_status_t status = tine_pool_new(&options, &pool);
         if (status == TINE_OK) {
             tine_result_t *result = NULL;
-            check_works(pool);
             status = tine_pool_apply(pool, do_nothing, large, sizeof large, TINE_FOREVER, NULL);
             CHECK(status == TINE_OK || status == TINE_ENOSPC);
-            result = apply(pool, reply_4_mib, NULL, 0);
-            status = tine_result_status(result);
-            CHECK(status == TINE_OK || (status == TINE_ETASKFAILED && tine_result_code(result) == TINE_ENOSPC));
-            tine_result_free(result);
-            check_works(pool);
+            status = tine_pool_apply(pool, reply_4_mib, NULL, 0, TINE_FOREVER, &result);
+            CHECK(status == TINE_OK || status == TINE_ENOSPC);
+            if (status == TINE_OK) {
+                status = tine_result_status(result);
+                CHECK(status == TINE_OK || (status == TINE_ETASKFAILED && tine_result_code(result) == TINE_ENOSPC));
+                tine_result_free(result);
+            }
             CHECK_INT(stats_of(pool).worker_deaths, 0);
             end_pool(pool);
         } else {
