@@ -888,11 +888,11 @@ impl Host {
         let deadline = Deadline::new(timeout);
         let bell = {
             let mut state = self.lock()?;
-            if state.course == Course::Open {
-                return Err(Error::invalid(format!("{}: join before close or terminate", self.name)));
-            }
             if self.is_delivering() {
                 return Err(Error::new(Kind::Busy, format!("{}: join inside a callback would wait for itself", self.name)));
+            }
+            if state.course == Course::Open {
+                return Err(Error::invalid(format!("{}: join before close or terminate", self.name)));
             }
             let bell = state.table.take_bell();
             state.joiners |= 1 << bell;
