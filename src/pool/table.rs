@@ -417,10 +417,10 @@ impl Table {
                 continue;
             }
             let mut outcome = Outcome::new(Some(why), 0, 0);
+            outcome.death = death;
             match stage {
                 Stage::Running { place } if running => {
                     outcome.worker_pid = self.lodgers.get(place as usize).map_or(0, |lodger| lodger.pid);
-                    outcome.death = death;
                 }
                 Stage::Ready if running || self.board.withdraw(w, slot, sequence as u32) => {}
                 _ => continue,
