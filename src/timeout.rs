@@ -15,11 +15,16 @@ pub enum Timeout {
 
 impl Timeout {
     pub fn from_millis(timeout_ms: i64) -> Result<Timeout> {
-        match timeout_ms {
+        Timeout::of_argument(timeout_ms, "timeout_ms")
+    }
+
+    /// For an argument or a field of another name.
+    pub fn of_argument(millis: i64, name: &str) -> Result<Timeout> {
+        match millis {
             -1 => Ok(Timeout::Forever),
             0 => Ok(Timeout::Try),
-            1.. => Ok(Timeout::Millis(timeout_ms.unsigned_abs())),
-            _ => Err(Error::invalid(format!("timeout_ms: {timeout_ms} is neither TINE_FOREVER (-1), 0 nor positive"))),
+            1.. => Ok(Timeout::Millis(millis.unsigned_abs())),
+            _ => Err(Error::invalid(format!("{name}: {millis} is neither TINE_FOREVER (-1), 0 nor positive"))),
         }
     }
 }

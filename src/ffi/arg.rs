@@ -83,6 +83,11 @@ pub(super) fn deadline(timeout_ms: i64) -> Result<Deadline> {
     Timeout::from_millis(timeout_ms).map(Deadline::new)
 }
 
+/// A time that is called otherwise.
+pub(super) fn time(millis: i64, name: &'static str) -> Result<Timeout> {
+    Timeout::of_argument(millis, name)
+}
+
 /// Only the bits in `known` may be set.
 pub(super) fn flags(flags: u32, known: u32, name: &'static str) -> Result<u32> {
     match flags & !known {

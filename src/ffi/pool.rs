@@ -311,7 +311,7 @@ unsafe fn read_submit_options(options: *const tine_submit_options_t) -> Result<S
     let room = match read.submit_timeout_ms {
         _ if flags & TINE_SUBMIT_TRY != 0 => Timeout::Try,
         0 => Timeout::Forever,
-        millis => arg::timeout(millis)?,
+        millis => arg::time(millis, "options.submit_timeout_ms")?,
     };
     let address = |function: tine_result_fn| function.map_or(0, |function| function as usize);
     let (success, error) = (address(read.callback), address(read.error_callback));
@@ -713,7 +713,7 @@ pub unsafe extern "C" fn tine_pool_terminate(pool: *mut tine_pool_t, grace_ms: i
     guard::status(|| {
         // SAFETY: contract H.
         let pool = unsafe { handle::borrow(pool, "pool")? }.0.share();
-        let killed = pool.terminate(arg::timeout(grace_ms)?)?;
+        let killed = pool.terminate(arg::time(grace_ms, "grace_ms")?)?;
         // SAFETY: contract O.
         unsafe { arg::put(out_killed, killed) };
         Ok(())

@@ -465,7 +465,7 @@ pub unsafe extern "C" fn tine_process_stop(process: *mut tine_process_t, grace_m
     guard::status(|| {
         // SAFETY: contract H.
         let process = unsafe { handle::borrow(process.cast_const(), "process")? };
-        process.0.stop(arg::timeout(grace_ms)?)
+        process.0.stop(arg::time(grace_ms, "grace_ms")?)
     })
 }
 
