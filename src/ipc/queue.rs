@@ -328,7 +328,8 @@ impl Queue {
         self.write_word(tail.units(), header(data.len(), kind::LARGE));
         self.write_word(tail.units().wrapping_add(1), start);
         self.publish_put(w, after);
-        w.store64(&side.large, start + span, Relaxed);
+        // Release: not before the position, which the recovery goes by.
+        w.store64(&side.large, start + span, Release);
         Step::Done(data.len())
     }
 

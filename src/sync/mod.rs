@@ -3,6 +3,10 @@
 //! The rule: a process may be SIGKILLed between any two instructions of anything in here, and every other process goes on. What
 //! that takes is explained where it is done: [`robust`] for words that outlive their owner and for leaders and followers,
 //! [`semaphore`] for waking before publishing. The algorithms are generic over [`crate::shm::Words`].
+//!
+//! Two of the instruments that show the rule to hold lie beside the code, in test builds only: `model` checks every order of steps
+//! and kills of models of the protocols, `explore` runs the code itself under a scheduler that kills. (The third, `tests/lab`, kills
+//! real processes after each instruction. `tests/mutants.rs` shows that mistakes are found.)
 #![forbid(unsafe_code)]
 
 pub mod event;

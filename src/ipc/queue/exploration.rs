@@ -77,7 +77,7 @@ impl Passing {
                     _ => Ok(Some(number)),
                 }
             }
-            Err(error) if matches!(error.kind(), Kind::Empty | Kind::Closed) => Ok(None),
+            Err(error) if matches!(error.kind(), Kind::Empty | Kind::Closed | Kind::Interrupted) => Ok(None),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -87,7 +87,7 @@ impl Passing {
             shared.puts[number].store(BEGUN, SeqCst);
             let outcome = match shared.queue.put_by(sim, &self.message(number), &Deadline::new(self.timeout)) {
                 Ok(()) => RETURNED,
-                Err(error) if matches!(error.kind(), Kind::Full | Kind::Closed) => REFUSED,
+                Err(error) if matches!(error.kind(), Kind::Full | Kind::Closed | Kind::Interrupted) => REFUSED,
                 Err(error) => return Err(error.to_string()),
             };
             let verb = if outcome == RETURNED { "has put" } else { "could not put" };

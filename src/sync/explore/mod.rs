@@ -109,7 +109,7 @@ impl Names {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub kills: u8,
-    /// Timeouts, and wake-ups for no reason, while others could step. At rest, time passes anyway.
+    /// Timeouts, interruptions, and wake-ups for no reason, while others could step. At rest, time passes anyway.
     pub timeouts: u8,
 }
 

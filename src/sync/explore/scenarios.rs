@@ -14,11 +14,11 @@ use crate::timeout::Timeout;
 /// So long that it passes only when the scheduler says so.
 pub const LONG: Timeout = Timeout::Millis(1 << 40);
 
-/// `Ok(false)`: the time ran out.
-pub fn in_time<T>(result: Result<T, Error>, out_of_time: Kind) -> Result<bool, String> {
+/// `Ok(false)`: the time ran out, or a signal came.
+fn in_time<T>(result: Result<T, Error>) -> Result<bool, String> {
     match result {
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == out_of_time => Ok(false),
+        Err(error) if matches!(error.kind(), Kind::TimedOut | Kind::Interrupted) => Ok(false),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -57,7 +57,7 @@ impl Scenario for Locking {
             let acquired = lock::acquire(sim, &shared.cell, self.recursive, &Deadline::new(self.timeout));
             let note = match acquired {
                 Ok(note) => note,
-                Err(error) if error.kind() == Kind::TimedOut => continue,
+                Err(error) if matches!(error.kind(), Kind::TimedOut | Kind::Interrupted) => continue,
                 Err(error) => return Err(error.to_string()),
             };
             let before = shared.inside.swap(thread + 1, SeqCst);
@@ -65,7 +65,7 @@ impl Scenario for Locking {
                 return Err(format!("inside together with {}, or not told of its death", before - 1));
             }
             if self.recursive {
-                in_time(lock::acquire(sim, &shared.cell, true, &Deadline::new(self.timeout)), Kind::TimedOut)?;
+                in_time(lock::acquire(sim, &shared.cell, true, &Deadline::new(self.timeout)))?;
             }
             let count = sim.load(&shared.counter, Relaxed);
             sim.store(&shared.counter, count + 1, Relaxed);
@@ -153,7 +153,7 @@ impl Scenario for Counting {
     fn run(&self, shared: &Counted, thread: usize, sim: Sim) -> Result<(), String> {
         if thread < self.acquirers {
             for _ in 0..self.acquires {
-                if in_time(semaphore::acquire(sim, &shared.semaphore, &Deadline::new(self.timeout)), Kind::TimedOut)? {
+                if in_time(semaphore::acquire(sim, &shared.semaphore, &Deadline::new(self.timeout)))? {
                     shared.acquired.fetch_add(1, SeqCst);
                 }
             }
@@ -240,7 +240,7 @@ impl Scenario for Signalling {
     fn run(&self, shared: &Signalled, thread: usize, sim: Sim) -> Result<(), String> {
         if thread < self.waiters {
             for _ in 0..self.waits {
-                in_time(event::wait(sim, &shared.event, &Deadline::new(self.timeout)), Kind::TimedOut)?;
+                in_time(event::wait(sim, &shared.event, &Deadline::new(self.timeout)))?;
                 shared.back[thread].fetch_add(1, SeqCst);
             }
             return Ok(());

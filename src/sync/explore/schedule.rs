@@ -12,6 +12,8 @@ pub enum Choice {
     Timeout(u8),
     /// A sleeper wakes up for no reason.
     Spurious(u8),
+    /// A sleeper is woken by a signal, and its thread wants to hear of it.
+    Interrupt(u8),
     /// Of several sleepers this one gets the wake-up.
     Wake(u8),
     /// At rest: nothing more happens.
@@ -76,6 +78,7 @@ impl Schedule {
                 b'k' => Kill(thread),
                 b't' => Timeout(thread),
                 b's' => Spurious(thread),
+                b'i' => Interrupt(thread),
                 b'w' => Wake(thread),
                 b'e' => End,
                 _ => return None,
@@ -95,6 +98,7 @@ impl fmt::Display for Schedule {
                 Kill(thread) => write!(f, "{space}{decision}k{thread}")?,
                 Timeout(thread) => write!(f, "{space}{decision}t{thread}")?,
                 Spurious(thread) => write!(f, "{space}{decision}s{thread}")?,
+                Interrupt(thread) => write!(f, "{space}{decision}i{thread}")?,
                 Wake(thread) => write!(f, "{space}{decision}w{thread}")?,
                 End => write!(f, "{space}{decision}e")?,
             }
@@ -217,8 +221,9 @@ impl Random {
         if point == Point::Private {
             return options[0];
         }
-        if take_due(&mut self.timeouts, decision, options.iter().any(|choice| matches!(choice, Timeout(_) | Spurious(_)))) {
-            return self.any(options, |choice| matches!(choice, Timeout(_) | Spurious(_))).unwrap_or(options[0]);
+        let passes_time = |choice: &Choice| matches!(choice, Timeout(_) | Spurious(_) | Interrupt(_));
+        if take_due(&mut self.timeouts, decision, options.iter().any(passes_time)) {
+            return self.any(options, passes_time).unwrap_or(options[0]);
         }
         let changes = take_due(&mut self.changes, decision, true);
         if let Some(current) = current.filter(|_| changes || point == Point::Yield) {
@@ -278,7 +283,7 @@ impl Depth {
             // Killing somebody who could step is letting it step and killing it then. Sleepers are killed where somebody falls asleep.
             (Point::Operation | Point::Private, Kill(thread)) => Some(*thread) == current,
             (Point::Blocked, Kill(thread)) => !options.contains(&Run(*thread)),
-            (Point::Yield, Kill(_)) | (Point::Operation | Point::Yield, Timeout(_)) | (_, Spurious(_)) => false,
+            (Point::Yield, Kill(_)) | (Point::Operation | Point::Yield, Timeout(_)) | (_, Spurious(_) | Interrupt(_)) => false,
             _ => true,
         };
         let mut allowed = options.iter().filter(|choice| wanted(choice));
@@ -295,7 +300,7 @@ impl Depth {
 impl Choice {
     pub fn thread(&self) -> u8 {
         match *self {
-            Run(thread) | Kill(thread) | Timeout(thread) | Spurious(thread) | Wake(thread) => thread,
+            Run(thread) | Kill(thread) | Timeout(thread) | Spurious(thread) | Interrupt(thread) | Wake(thread) => thread,
             End => u8::MAX,
         }
     }
@@ -307,7 +312,7 @@ mod tests {
 
     #[test]
     fn schedules_can_be_written_and_read() {
-        let text = "3r1 17k0 20t2 21s1 40w3 99e";
+        let text = "3r1 17k0 20t2 21s1 22i0 40w3 99e";
         assert_eq!(Schedule::parse(text).unwrap().to_string(), text);
         assert!(Schedule::parse("3x1").is_none());
     }

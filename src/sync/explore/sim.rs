@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::{self, Relaxed};
 
 use super::baton::Baton;
 use super::schedule::Point;
-use super::world::World;
-use crate::error::Result;
+use super::world::{Awake, World};
+use crate::error::{Error, Kind, Result};
 use crate::shm::{RobustCell, Woken, Word, Word64, Words};
 use crate::sys::Deadline;
 
@@ -119,11 +119,15 @@ impl Words for Sim<'_> {
         if world.change(self.me, "would sleep on", address(word), real, |value| value) as u32 != expected {
             return Ok(Woken::Look);
         }
-        if let Err(woken) = world.sleep(self.me, address(word), deadline.at()) {
-            return Ok(woken);
+        let awake = match world.sleep(self.me, address(word), deadline.at()) {
+            Ok(()) => self.baton.decide(world, self.me, Point::Blocked).awake(self.me),
+            Err(awake) => awake,
+        };
+        match awake {
+            Awake::Look => Ok(Woken::Look),
+            Awake::TimedOut => Ok(Woken::TimedOut),
+            Awake::Interrupted => Err(Error::new(Kind::Interrupted, "interrupted")),
         }
-        let world = self.baton.decide(world, self.me, Point::Blocked);
-        Ok(world.woken(self.me))
     }
 
     fn wake(self, word: &Word, count: u32) -> u32 {

@@ -5,7 +5,6 @@
 //! over them is scheduled word by word like everything else.
 
 use super::schedule::{Bounds, Choice, Chooser, Point, Schedule};
-use crate::shm::Woken;
 
 const WAITERS: u32 = 1 << 31;
 const OWNER_DIED: u32 = 1 << 30;
@@ -19,6 +18,14 @@ pub enum Fate {
     Ended,
     Asleep,
     Dead,
+}
+
+/// Why a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awake {
+    Look,
+    TimedOut,
+    Interrupted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +45,7 @@ struct Task {
     status: Status,
     /// Has begun and not left, dead or alive.
     is_inside: bool,
-    /// Why the last sleep ended.
-    woken: Woken,
+    awake: Awake,
     pending: Option<usize>,
     /// Oldest first.
     linked: Vec<usize>,
@@ -89,7 +95,7 @@ pub enum Event {
 
 impl World {
     pub fn new(threads: usize, bounds: Bounds, chooser: Chooser) -> World {
-        let task = || Task { status: Status::Ready, is_inside: false, woken: Woken::Look, pending: None, linked: Vec::new() };
+        let task = || Task { status: Status::Ready, is_inside: false, awake: Awake::Look, pending: None, linked: Vec::new() };
         World {
             tasks: (0..threads).map(|_| task()).collect(),
             cells: Vec::new(),
@@ -186,22 +192,22 @@ impl World {
 
     // ---- the kernel
 
-    pub fn sleep(&mut self, thread: usize, word: usize, until: Option<u64>) -> Result<(), Woken> {
+    pub fn sleep(&mut self, thread: usize, word: usize, until: Option<u64>) -> Result<(), Awake> {
         if until.is_some_and(|until| until <= self.clock) {
-            return Err(Woken::TimedOut);
+            return Err(Awake::TimedOut);
         }
         self.tasks[thread].status = Status::Asleep { word, until };
         self.note(thread, || "falls asleep".into());
         Ok(())
     }
 
-    pub fn woken(&self, thread: usize) -> Woken {
-        self.tasks[thread].woken
+    pub fn awake(&self, thread: usize) -> Awake {
+        self.tasks[thread].awake
     }
 
-    fn rouse(&mut self, thread: usize, woken: Woken) {
+    fn rouse(&mut self, thread: usize, awake: Awake) {
         self.tasks[thread].status = Status::Ready;
-        self.tasks[thread].woken = woken;
+        self.tasks[thread].awake = awake;
     }
 
     /// Wakes at most `count` sleepers of the word.
@@ -216,7 +222,7 @@ impl World {
                 many if many as u32 > count => self.choose(Point::WakeUp, None, &options),
                 _ => options[0],
             };
-            self.rouse(choice.thread().into(), Woken::Look);
+            self.rouse(choice.thread().into(), Awake::Look);
             self.note(choice.thread().into(), || "is woken".into());
             woken += 1;
         }
@@ -343,11 +349,15 @@ impl World {
         match (choice, self.tasks[thread].status) {
             (Choice::Timeout(_), Status::Asleep { until: Some(until), .. }) => {
                 self.clock = self.clock.max(until);
-                self.rouse(thread, Woken::TimedOut);
+                self.rouse(thread, Awake::TimedOut);
                 self.note(thread, || "runs out of time".into());
             }
+            (Choice::Interrupt(_), _) => {
+                self.rouse(thread, Awake::Interrupted);
+                self.note(thread, || "is interrupted".into());
+            }
             _ => {
-                self.rouse(thread, Woken::Look);
+                self.rouse(thread, Awake::Look);
                 self.note(thread, || "wakes up for no reason".into());
             }
         }
@@ -386,6 +396,7 @@ impl World {
                     options.push(Choice::Timeout(thread as u8));
                 }
                 options.push(Choice::Spurious(thread as u8));
+                options.push(Choice::Interrupt(thread as u8));
             }
         }
         options

@@ -534,6 +534,18 @@ mod tests {
         expect_right(&Queue { producers: 1, puts: 2, consumers: 1, gets: 3, closer: true, kills: 2, ..small() });
     }
 
+    /// For a quiet hour.
+    #[test]
+    fn larger_queues() {
+        if size(2) >= 1 {
+            expect_right(&Queue { puts: 2, gets: 2, ..small() });
+        }
+        if size(2) >= 2 {
+            expect_right(&Queue { puts: 2, gets: 2, kills: 2, ..small() });
+            expect_right(&Queue { closer: true, timeouts: true, ..small() });
+        }
+    }
+
     #[test]
     fn mutants_are_found() {
         for variant in [Variant::PublishBeforeWake, Variant::LeaderNotLinked, Variant::RecoveryDoesNotWake] {
