@@ -129,7 +129,16 @@ pub fn scenes() -> Vec<Scene> {
     const WAITERS: &[Act] = &[Act::Wait, Act::Wait];
     const WAITERS3: &[Act] = &[Act::Wait, Act::Wait, Act::Wait];
     const ALL: &[Act] = &[Act::Wait, Act::Set, Act::Clear];
-    let scene = |name, before, sleepers, victim| Scene { name, stage, before, sleepers, victim, thirds: ALL };
+    let scene = |name, before, sleepers, victim| Scene { name, stage, before, sleepers, victim, thirds: ALL, corpse: None };
+    let after = |name, corpse, act| Scene {
+        name,
+        stage,
+        before: &[],
+        sleepers: WAITERS,
+        victim: runs(&[], act),
+        thirds: &[],
+        corpse: Some(corpse),
+    };
     vec![
         scene("event.set", &[], WAITERS, runs(&[], Act::Set)),
         scene("event.wait", &[], WAITERS, runs(&[], Act::Wait)),
@@ -137,5 +146,7 @@ pub fn scenes() -> Vec<Scene> {
         scene("event.clear", &[Act::Set], &[], runs(&[], Act::Clear)),
         scene("event.wait, first woken", &[], WAITERS3, Victim::Woken { sleeper: 0, wake: &[Act::Set] }),
         scene("event.wait, second woken", &[], WAITERS3, Victim::Woken { sleeper: 1, wake: &[Act::Set] }),
+        after("event.set, after a dead set", Act::Set, Act::Set),
+        after("event.wait, after a dead set", Act::Set, Act::Wait),
     ]
 }

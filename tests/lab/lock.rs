@@ -137,12 +137,12 @@ fn levels(acts: &[Act]) -> i32 {
 }
 
 /// The scenes of a lock that is made by `stage`; each object has its own names.
-pub fn scenes(names: [&'static str; 5], stage: fn() -> Box<dyn Stage>) -> Vec<Scene> {
-    let [acquire, contended, release, woken, woken_follower] = names;
+pub fn scenes(names: [&'static str; 6], stage: fn() -> Box<dyn Stage>) -> Vec<Scene> {
+    let [acquire, contended, release, woken, woken_follower, after] = names;
     let thirds: &[Act] = &[Act::Use];
     vec![
         // Free: nobody can sleep before it; the third process is the one that must not be left behind.
-        Scene { name: acquire, stage, before: &[], sleepers: &[], victim: runs(&[], Act::Acquire), thirds },
+        Scene { name: acquire, stage, before: &[], sleepers: &[], victim: runs(&[], Act::Acquire), thirds, corpse: None },
         // Held by the runner.
         Scene {
             name: contended,
@@ -151,6 +151,7 @@ pub fn scenes(names: [&'static str; 5], stage: fn() -> Box<dyn Stage>) -> Vec<Sc
             sleepers: &[Act::Use, Act::Use],
             victim: runs(&[], Act::Acquire),
             thirds,
+            corpse: None,
         },
         Scene {
             name: release,
@@ -159,6 +160,7 @@ pub fn scenes(names: [&'static str; 5], stage: fn() -> Box<dyn Stage>) -> Vec<Sc
             sleepers: &[Act::Use, Act::Use],
             victim: runs(&[Act::Acquire], Act::Release),
             thirds,
+            corpse: None,
         },
         Scene {
             name: woken,
@@ -167,6 +169,7 @@ pub fn scenes(names: [&'static str; 5], stage: fn() -> Box<dyn Stage>) -> Vec<Sc
             sleepers: &[Act::Use, Act::Use],
             victim: Victim::Woken { sleeper: 0, wake: &[Act::Release] },
             thirds,
+            corpse: None,
         },
         Scene {
             name: woken_follower,
@@ -175,6 +178,16 @@ pub fn scenes(names: [&'static str; 5], stage: fn() -> Box<dyn Stage>) -> Vec<Sc
             sleepers: &[Act::Use, Act::Use, Act::Use],
             victim: Victim::Woken { sleeper: 1, wake: &[Act::Release] },
             thirds,
+            corpse: None,
+        },
+        Scene {
+            name: after,
+            stage,
+            before: &[],
+            sleepers: &[],
+            victim: runs(&[], Act::Acquire),
+            thirds: &[],
+            corpse: Some(Act::Acquire),
         },
     ]
 }
@@ -218,14 +231,21 @@ pub fn all_scenes() -> Vec<Scene> {
     fn recursive() -> Box<dyn Stage> {
         Box::new(LockStage::new(TineLock::new(TINE_LOCK_RECURSIVE), TineLock::new(TINE_LOCK_RECURSIVE)))
     }
-    let plain_names =
-        ["lock.acquire", "lock.acquire, contended", "lock.release", "lock.acquire, leader woken", "lock.acquire, follower woken"];
+    let plain_names = [
+        "lock.acquire",
+        "lock.acquire, contended",
+        "lock.release",
+        "lock.acquire, leader woken",
+        "lock.acquire, follower woken",
+        "lock.acquire, after a dead acquire",
+    ];
     let recursive_names = [
         "lock.acquire, recursive",
         "lock.acquire, recursive, contended",
         "lock.release, recursive",
         "lock.acquire, recursive, leader woken",
         "lock.acquire, recursive, follower woken",
+        "lock.acquire, recursive, after a dead acquire",
     ];
     let mut scenes = scenes(plain_names, plain);
     scenes.extend(self::scenes(recursive_names, recursive));
@@ -236,6 +256,7 @@ pub fn all_scenes() -> Vec<Scene> {
         sleepers: &[Act::Use, Act::Use],
         victim,
         thirds: &[Act::Use],
+        corpse: None,
     };
     scenes.push(inner("lock.acquire, again", runs(&[Act::Acquire], Act::Acquire)));
     scenes.push(inner("lock.release, inner", runs(&[Act::Acquire, Act::Acquire], Act::Release)));

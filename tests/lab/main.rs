@@ -22,7 +22,8 @@ mod tracer;
 use std::env;
 use std::time::{Duration, Instant};
 
-use scene::{Density, Lab, Pace, Plan, Scene, Tally, Variant};
+use scene::{Corpse, Density, Lab, Pace, Plan, Scene, Tally, Variant};
+use seat::Act;
 use support::arguments::Arguments;
 use support::{arena, clock, confine};
 
@@ -98,8 +99,11 @@ fn run(arguments: &Arguments, density: Density) -> i32 {
 }
 
 /// What to try in a scene: alone, the leader killed as well, each third process with and without patience; and alone with others
-/// that come late.
+/// that come late. Where somebody died before: alone, for several places of that death.
 fn plans(lab: &Lab, scene: &Scene, density: Density) -> Result<Vec<Plan>, String> {
+    if let Some(act) = scene.corpse {
+        return plans_after(lab, scene, act, density);
+    }
     let mut variants = vec![(Variant::AtOnce, Pace::Prompt), (Variant::AtOnce, Pace::Late)];
     if scene.sleepers.len() > 1 {
         variants.push((Variant::LeaderToo, Pace::Prompt));
@@ -107,13 +111,33 @@ fn plans(lab: &Lab, scene: &Scene, density: Density) -> Result<Vec<Plan>, String
     variants.extend(scene.thirds.iter().map(|&act| (Variant::Third(act), Pace::Prompt)));
     let timed = scene.thirds.iter().filter(|act| act.has_timeout());
     variants.extend(timed.map(|&act| (Variant::Impatient(act), Pace::Prompt)));
-    let prompt = lab.scout(scene, Pace::Prompt)?;
-    let late = lab.scout(scene, Pace::Late)?;
+    let prompt = lab.scout(scene, None, Pace::Prompt)?;
+    let late = lab.scout(scene, None, Pace::Late)?;
     let plan = |(variant, pace)| {
         let points = if pace == Pace::Late { late.clone() } else { prompt.clone() };
-        Plan { variant, pace, picked: density.pick(&points), points }
+        Plan { variant, pace, picked: density.pick(&points), points, corpse: None }
     };
     Ok(variants.into_iter().map(plan).collect())
+}
+
+fn plans_after(lab: &Lab, scene: &Scene, act: Act, density: Density) -> Result<Vec<Plan>, String> {
+    let points = lab.scout_corpse(scene, act)?;
+    let mut goals = (0..points.len()).filter(|&point| points[point].visible).collect::<Vec<_>>();
+    if density == Density::Visible {
+        // In the middle it owned something and was not through.
+        let middle = goals.len() / 2;
+        goals = goals[middle.saturating_sub(1)..(middle + 1).min(goals.len())].to_vec();
+    }
+    goals
+        .into_iter()
+        .map(|goal| {
+            let corpse = Corpse { points: points.clone(), goal };
+            let points = lab.scout(scene, Some(&corpse), Pace::Prompt)?;
+            // Every instruction after each death would take hours: what others could notice is enough.
+            let picked = Density::Visible.pick(&points);
+            Ok(Plan { variant: Variant::AtOnce, pace: Pace::Prompt, picked, points, corpse: Some(corpse) })
+        })
+        .collect()
 }
 
 /// How many findings of one scene and variant, and in all, say enough.

@@ -222,6 +222,10 @@ impl QueueStage {
             }
         }
         let taken_by_victim = consumed > 0;
+        let put_by_victim = match trial.victim().act {
+            Act::Put(number) => received.contains_key(&number) || suspects.contains(&number),
+            _ => false,
+        };
         for number in &certain {
             match received.remove(number) {
                 Some(1) => {}
@@ -230,10 +234,9 @@ impl QueueStage {
                 None => return Err(format!("message {number} is lost; the dead were taking {suspects:?}")),
             }
         }
-        let mut published = false;
         for number in &possible {
             match received.remove(number) {
-                Some(1) => published = true,
+                Some(1) => {}
                 Some(times) => return Err(format!("message {number} came {times} times")),
                 None if suspects.contains(number) => consumed += 1,
                 None => {}
@@ -243,7 +246,7 @@ impl QueueStage {
             return Err(format!("message {number} came from nowhere"));
         }
         let landed = match trial.victim().act {
-            Act::Put(number) => published || certain.contains(&number),
+            Act::Put(_) => put_by_victim,
             Act::Get => taken_by_victim || consumed > 0,
             _ => closed,
         };
@@ -277,7 +280,17 @@ pub fn scenes() -> Vec<Scene> {
     const FILLED: &[Act] = &[Act::Put(1), Act::Put(2)];
     const ALL: &[Act] = &[Act::Put(301), Act::Get, Act::Close];
     const BOTH: &[Act] = &[Act::Put(301), Act::Get];
-    let scene = |name, stage, before, sleepers, victim, thirds| Scene { name, stage, before, sleepers, victim, thirds };
+    let scene =
+        |name, stage, before, sleepers, victim, thirds| Scene { name, stage, before, sleepers, victim, thirds, corpse: None };
+    let after = |name, stage, before, sleepers, corpse, act| Scene {
+        name,
+        stage,
+        before,
+        sleepers,
+        victim: runs(&[], act),
+        thirds: &[],
+        corpse: Some(corpse),
+    };
     let woken = |sleeper, wake| Victim::Woken { sleeper, wake };
     vec![
         scene("queue.put", empty, NONE, GETTERS, runs(&[], Act::Put(1)), ALL),
@@ -294,5 +307,13 @@ pub fn scenes() -> Vec<Scene> {
         scene("queue.get, large, leader woken", large, NONE, GETTERS3, woken(0, &[Act::Put(1)]), BOTH),
         scene("queue.put, leader woken", full, FILLED, PUTTERS3, woken(0, &[Act::Get]), BOTH),
         scene("queue.put, follower woken", full, FILLED, PUTTERS3, woken(1, &[Act::Get]), BOTH),
+        after("queue.put, after a dead put", empty, NONE, GETTERS, Act::Put(5), Act::Put(1)),
+        after("queue.put, after a dead get", full, FILLED, PUTTERS, Act::Get, Act::Put(3)),
+        after("queue.put, large, after a dead put", large, NONE, GETTERS, Act::Put(5), Act::Put(1)),
+        after("queue.get, after a dead get", full, FILLED, PUTTERS, Act::Get, Act::Get),
+        after("queue.get, after a dead put", empty, NONE, GETTERS, Act::Put(5), Act::Get),
+        after("queue.get, large, after a dead get", large_full, FILLED, PUTTERS, Act::Get, Act::Get),
+        after("queue.close, after a dead close", empty, NONE, GETTERS, Act::Close, Act::Close),
+        after("queue.put, after a dead close", empty, NONE, GETTERS, Act::Close, Act::Put(1)),
     ]
 }

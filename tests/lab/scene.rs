@@ -50,6 +50,8 @@ pub struct Scene {
     pub victim: Victim,
     /// What a third process may do while the victim stands still.
     pub thirds: &'static [Act],
+    /// Who died in this operation before the victim begins: the victim, or whoever comes first, has its work to mend.
+    pub corpse: Option<Act>,
 }
 
 /// Who acts between the victim's stop and its death.
@@ -78,6 +80,8 @@ impl fmt::Display for Variant {
 
 /// The "status" of a call that did not return.
 const NEVER: i32 = -1000;
+
+const FOREVER: i64 = -1;
 
 /// The timeout of an impatient third process.
 const IMPATIENCE_MS: i64 = 2;
@@ -198,6 +202,14 @@ pub struct Plan {
     pub points: Vec<Point>,
     /// Where to kill.
     pub picked: Vec<usize>,
+    /// Where the corpse of the scene came to in its operation.
+    pub corpse: Option<Corpse>,
+}
+
+#[derive(Clone)]
+pub struct Corpse {
+    pub points: Vec<Point>,
+    pub goal: usize,
 }
 
 /// What to tell about a failure.
@@ -211,9 +223,14 @@ impl Report {
     fn text(&self, scene: &Scene, plan: &Plan, goal: usize) -> String {
         let place = crate::symbols::name(self.place.unwrap_or(plan.points[goal].counter));
         let asleep = if plan.points[goal].asleep { ", asleep in it" } else { "" };
+        let corpse = plan.corpse.as_ref().map(|corpse| {
+            let place = crate::symbols::name(corpse.points[corpse.goal].counter);
+            format!("\n      and another before it after {} instructions, before {place}", corpse.goal)
+        });
+        let corpse = corpse.unwrap_or_default();
         let Report { words, .. } = self;
         format!(
-            "\n      {}, {}, the others {:?}: after {goal} instructions, before {place}{asleep}{words}",
+            "\n      {}, {}, the others {:?}: after {goal} instructions, before {place}{asleep}{corpse}{words}",
             scene.name, plan.variant, plan.pace
         )
     }
@@ -263,10 +280,21 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Walks through the victim's operation and notes all points.
-    pub fn scout(&self, scene: &Scene, pace: Pace) -> Result<Vec<Point>, String> {
+    /// Walks through the operation of the scene's corpse, while it lives.
+    pub fn scout_corpse(&self, scene: &Scene, act: Act) -> Result<Vec<Point>, String> {
         let stage = (scene.stage)();
-        let mut trial = self.set_up(scene, stage.as_ref())?;
+        let mut trial = self.set_up(scene, None, stage.as_ref())?;
+        let seat = trial.participants.len();
+        let mut corpse = self.participant(stage.as_ref(), seat, &[], act, FOREVER, true);
+        tracer::stopped(&mut corpse.child);
+        let (_, others) = trial.split();
+        Ok(tracer::scout(&mut corpse.child, corpse.seat, || Pace::Prompt.settle(others)))
+    }
+
+    /// Walks through the victim's operation and notes all points.
+    pub fn scout(&self, scene: &Scene, corpse: Option<&Corpse>, pace: Pace) -> Result<Vec<Point>, String> {
+        let stage = (scene.stage)();
+        let mut trial = self.set_up(scene, corpse, stage.as_ref())?;
         let (victim, others) = trial.split();
         pace.settle(others);
         Ok(tracer::scout(&mut victim.child, victim.seat, || pace.settle(others)))
@@ -305,7 +333,7 @@ impl Lab {
     fn trial(&self, scene: &Scene, plan: &Plan, goal: usize, report: &mut Report) -> Result<Finding, Failure> {
         let stage = (scene.stage)();
         let stage = stage.as_ref();
-        let mut trial = self.set_up(scene, stage).map_err(Failure::Wrong)?;
+        let mut trial = self.set_up(scene, plan.corpse.as_ref(), stage).map_err(Failure::Wrong)?;
         let watch = Watch::new(&trial.participants[0].child);
         let result = self.operate(plan, goal, stage, &mut trial, report);
         if result.is_err() {
@@ -342,16 +370,10 @@ impl Lab {
         match plan.variant {
             Variant::AtOnce | Variant::LeaderToo => {}
             Variant::Third(act) => {
-                let third = self.participant(stage, trial.participants.len(), &[], act, clock::patience_ms() * 8, false);
+                let third = self.participant(stage, trial.participants.len(), &[], act, 10 * clock::patience_ms(), false);
                 trial.participants.push(third);
-                let victim_runs = stand == Stand::Over;
-                let mut others: Vec<_> = trial
-                    .participants
-                    .iter_mut()
-                    .skip(usize::from(!victim_runs))
-                    .map(|participant| &mut participant.child)
-                    .collect();
-                if !rest::came_to_rest(&mut others) {
+                let (_, others) = trial.split();
+                if !rest::came_to_rest(&mut children(others)) {
                     return Err(Failure::Wrong("while the victim stood still, the others did not come to rest".into()));
                 }
             }
@@ -399,7 +421,7 @@ impl Lab {
     }
 
     /// The object, the sleepers asleep, the victim at the beginning of its operation.
-    fn set_up(&self, scene: &Scene, stage: &dyn Stage) -> Result<Trial, String> {
+    fn set_up(&self, scene: &Scene, corpse: Option<&Corpse>, stage: &dyn Stage) -> Result<Trial, String> {
         let runner = self.seats.last().expect("a seat for the runner");
         runner.reset();
         let mut trial = Trial { participants: Vec::new(), runner, done: Vec::new() };
@@ -407,7 +429,7 @@ impl Lab {
             trial.must(stage, act)?;
         }
         if let Victim::Runs { before, act } = scene.victim {
-            let mut victim = self.participant(stage, 0, before, act, clock::patience_ms() * 8, true);
+            let mut victim = self.participant(stage, 0, before, act, FOREVER, true);
             if !tracer::stopped(&mut victim.child) {
                 return Err("the victim does not stop at the beginning of its operation".into());
             }
@@ -421,7 +443,7 @@ impl Lab {
                 Victim::Woken { .. } if traced => 0,
                 Victim::Woken { sleeper, .. } => number + usize::from(number < sleeper),
             };
-            let mut sleeper = self.participant(stage, seat, &[], act, -1, traced);
+            let mut sleeper = self.participant(stage, seat, &[], act, FOREVER, traced);
             let asleep = if traced {
                 tracer::stopped(&mut sleeper.child) && tracer::into_sleep(&mut sleeper.child)
             } else {
@@ -432,6 +454,15 @@ impl Lab {
             }
             let at = if traced { 0 } else { trial.participants.len() };
             trial.participants.insert(at, sleeper);
+        }
+        if let (Some(act), Some(Corpse { points, goal })) = (scene.corpse, corpse) {
+            let mut corpse = self.participant(stage, trial.participants.len(), &[], act, FOREVER, true);
+            tracer::stopped(&mut corpse.child);
+            let (_, others) = trial.split();
+            tracer::go_to(&mut corpse.child, points, *goal, || Pace::Prompt.settle(others));
+            corpse.killed = corpse.child.kill() == End::Signal(libc::SIGKILL);
+            Pace::Prompt.settle(others);
+            trial.participants.push(corpse);
         }
         if let Victim::Woken { wake, .. } = scene.victim {
             for &act in wake {
@@ -468,7 +499,15 @@ impl Lab {
         });
         // Who sleeps from here on sleeps in its operation. (No look at the child: that would take the victim's stop from the tracer.)
         clock::until(clock::patience(), || seat.ready.load(SeqCst) != 0);
-        Participant { before, act, slept: timeout_ms < 0, seat, child, killed: false, may_time_out: timeout_ms == IMPATIENCE_MS }
+        Participant {
+            before,
+            act,
+            slept: timeout_ms == FOREVER,
+            seat,
+            child,
+            killed: false,
+            may_time_out: timeout_ms == IMPATIENCE_MS,
+        }
     }
 }
 

@@ -149,7 +149,17 @@ pub fn scenes() -> Vec<Scene> {
     const TAKERS: &[Act] = &[Act::Take, Act::Take];
     const TAKERS3: &[Act] = &[Act::Take, Act::Take, Act::Take];
     const BOTH: &[Act] = &[Act::Give(1), Act::Take];
-    let scene = |name, stage, before, sleepers, victim| Scene { name, stage, before, sleepers, victim, thirds: BOTH };
+    let scene =
+        |name, stage, before, sleepers, victim| Scene { name, stage, before, sleepers, victim, thirds: BOTH, corpse: None };
+    let after = |name, corpse, act| Scene {
+        name,
+        stage: bounded,
+        before: &[],
+        sleepers: TAKERS,
+        victim: runs(&[], act),
+        thirds: &[],
+        corpse: Some(corpse),
+    };
     let woken = |sleeper, wake| Victim::Woken { sleeper, wake };
     vec![
         scene("semaphore.release", bounded, &[], TAKERS, runs(&[], Act::Give(1))),
@@ -159,5 +169,8 @@ pub fn scenes() -> Vec<Scene> {
         scene("semaphore.acquire, leader woken", bounded, &[], TAKERS3, woken(0, &[Act::Give(1)])),
         scene("semaphore.acquire, leader woken by two", unbounded, &[], TAKERS3, woken(0, &[Act::Give(2)])),
         scene("semaphore.acquire, follower woken", bounded, &[], TAKERS3, woken(1, &[Act::Give(1)])),
+        after("semaphore.release, after a dead release", Act::Give(1), Act::Give(1)),
+        after("semaphore.acquire, after a dead release", Act::Give(1), Act::Take),
+        after("semaphore.release, after a dead acquire", Act::Take, Act::Give(1)),
     ]
 }

@@ -98,13 +98,21 @@ pub fn sound() -> Vec<Scene> {
         "standin.release",
         "standin.acquire, leader woken",
         "standin.acquire, follower woken",
+        "standin.acquire, after a dead acquire",
     ];
     lock::scenes(names, || stage(Fault::None))
 }
 
 /// Locks in each of which something is to be found, by the name of their fault.
 pub fn broken() -> Vec<(&'static str, Vec<Scene>)> {
-    let names = ["acquire", "acquire, contended", "release", "acquire, leader woken", "acquire, follower woken"];
+    let names = [
+        "acquire",
+        "acquire, contended",
+        "release",
+        "acquire, leader woken",
+        "acquire, follower woken",
+        "acquire, after a dead acquire",
+    ];
     vec![
         ("pending after the CAS", lock::scenes(names, || stage(Fault::PendingAfterCas))),
         ("not pending at the wake", lock::scenes(names, || stage(Fault::NotPendingAtWake))),
