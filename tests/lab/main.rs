@@ -115,6 +115,8 @@ fn plans(lab: &Lab, scene: &Scene, density: Density) -> Result<Vec<Plan>, String
     let late = lab.scout(scene, None, Pace::Late)?;
     let plan = |(variant, pace)| {
         let points = if pace == Pace::Late { late.clone() } else { prompt.clone() };
+        let alone = density == Density::Visible && (variant, pace) == (Variant::AtOnce, Pace::Prompt);
+        let density = if alone { Density::VisibleAndSome } else { density };
         Plan { variant, pace, picked: density.pick(&points), points, corpse: None }
     };
     Ok(variants.into_iter().map(plan).collect())

@@ -514,8 +514,10 @@ impl Lab {
 /// Where in a scouted operation to kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Density {
-    /// After each instruction that changed something for others, and at a few places between.
+    /// After each instruction that changed something for others.
     Visible,
+    /// And at a few places between: should the watch be blind for something, not all is lost.
+    VisibleAndSome,
     /// After every instruction.
     Every,
 }
@@ -523,17 +525,17 @@ pub enum Density {
 impl Density {
     pub fn pick(self, points: &[Point]) -> Vec<usize> {
         let last = points.len() - 1;
-        // A few more than the visible ones: should the watch be blind for something, not all is lost.
         let stride = (points.len() / 8).max(1);
-        let copies = |at: usize| {
+        let picks = |at: usize| {
             // Many in a row at one place are a `rep` instruction that copies: its beginning and its end will do.
             let place = points[at].counter;
-            at >= 3 && at + 3 <= last && (at - 3..=at + 3).all(|near| points[near].counter == place)
+            let copies = at >= 3 && at + 3 <= last && (at - 3..=at + 3).all(|near| points[near].counter == place);
+            match self {
+                Density::Every => true,
+                Density::VisibleAndSome if at % stride == stride - 1 => true,
+                _ => (points[at].visible && !copies) || at == last,
+            }
         };
-        (0..=last)
-            .filter(|&at| {
-                self == Density::Every || (points[at].visible && !copies(at)) || at % stride == stride - 1 || at == last
-            })
-            .collect()
+        (0..=last).filter(|&at| picks(at)).collect()
     }
 }
