@@ -23,7 +23,7 @@ use crate::sys::elf::Loaded;
 use crate::sys::fd::{self, PrivateFd};
 use crate::sys::heap::Filled;
 use crate::sys::thread::{self, Thread};
-use crate::sys::wait::{Ending, Usage};
+use crate::sys::wait::{self, Child, Ending, Usage};
 use crate::sys::{Deadline, file, now, nursery as os, pidfd, poll, process, signal};
 use crate::timeout::Timeout;
 
@@ -506,6 +506,14 @@ impl Host {
         pidfd::has_ended(&self.nursery_fd())
     }
 
+    /// A host that adopts orphans (the first process of a container, a subreaper) has adopted the nursery and would keep its zombie.
+    /// For every other host it is no child, and nothing happens.
+    fn take_zombie(&self) {
+        if let Some(nursery) = &self.nursery {
+            let _ = wait::reap(Child::Pidfd(nursery.as_fd()));
+        }
+    }
+
     fn kill_nursery(&self) {
         match &self.nursery {
             Some(nursery) => {
@@ -528,6 +536,7 @@ impl Host {
         if state.course == Course::Ended {
             return Ok(());
         }
+        self.take_zombie();
         let in_order = w.load(&self.roll.head.stage, Acquire) == stage::ENDED;
         if !in_order && state.course < Course::Stopping {
             let why = format!("{}: its nursery was killed", self.name);
