@@ -155,11 +155,13 @@ TEST(bad_options_of_a_task_are_refused_and_named) {
     options.known.flags = 0, options.known.submit_timeout_ms = -2;
     CHECK_STATUS(tine_pool_submit(pool, count_run, NULL, 0, &options.known, &async), TINE_EINVAL);
     CHECK_MESSAGE("submit_timeout_ms");
-    options.known.submit_timeout_ms = 0, options.known.timeout_ms = -2;
-    CHECK_STATUS(tine_pool_submit(pool, count_run, NULL, 0, &options.known, &async), TINE_EINVAL);
+    options.known.submit_timeout_ms = 0, options.known.timeout_ms = -2; /* a field that is not in this version is refused as such */
+    tine_status_t status = tine_pool_submit(pool, count_run, NULL, 0, &options.known, &async);
+    CHECK(status == TINE_EINVAL || status == TINE_ENOTSUP);
     CHECK_MESSAGE("timeout_ms");
     options.known.timeout_ms = 0, options.known.soft_timeout_ms = -2;
-    CHECK_STATUS(tine_pool_submit(pool, count_run, NULL, 0, &options.known, &async), TINE_EINVAL);
+    status = tine_pool_submit(pool, count_run, NULL, 0, &options.known, &async);
+    CHECK(status == TINE_EINVAL || status == TINE_ENOTSUP);
     CHECK(async == NULL);
     end_pool(pool);
     CHECK_INT(shared->ended, 0);
