@@ -16,8 +16,9 @@ pub struct PerProcess<T> {
     /// The epoch that `value` was made in; only read and written inside the lock.
     made: UnsafeCell<u64>,
     value: UnsafeCell<Option<T>>,
-    /// What ancestors left, never touched again: a leak detector in the child finds it reachable.
-    inherited: UnsafeCell<Vec<ManuallyDrop<T>>>,
+    /// What the last ancestors left, never touched again: so that a leak detector in the child finds it reachable. Not a list: the
+    /// child of a program with threads must not allocate.
+    inherited: UnsafeCell<[Option<ManuallyDrop<T>>; 2]>,
 }
 
 // SAFETY: the cells are only touched between `lock` and `unlock`, by one thread of the process at a time.
@@ -30,7 +31,7 @@ impl<T: Default> PerProcess<T> {
             lock: AtomicU64::new(0),
             made: UnsafeCell::new(0),
             value: UnsafeCell::new(None),
-            inherited: UnsafeCell::new(Vec::new()),
+            inherited: UnsafeCell::new([const { None }; 2]),
         }
     }
 
@@ -43,10 +44,10 @@ impl<T: Default> PerProcess<T> {
         let (made, value) = unsafe { (&mut *self.made.get(), &mut *self.value.get()) };
         if *made != epoch {
             // The parent's value may be half-written and its parts may be locked: kept, not dropped.
-            if let Some(parents) = value.take().map(ManuallyDrop::new).filter(|_| std::mem::needs_drop::<T>()) {
-                // SAFETY: we hold the lock.
-                unsafe { &mut *self.inherited.get() }.push(parents);
-            }
+            // SAFETY: we hold the lock.
+            let inherited = unsafe { &mut *self.inherited.get() };
+            inherited.rotate_right(1);
+            inherited[0] = value.take().map(ManuallyDrop::new);
             *made = epoch;
         }
         let result = body(value.get_or_insert_with(T::default));

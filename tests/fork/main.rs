@@ -7,6 +7,7 @@
 mod filter;
 mod process;
 mod runner;
+mod strict;
 mod system;
 
 const FILES: &[(&str, &[runner::Test])] = &[("system", system::TESTS), ("process", process::TESTS)];

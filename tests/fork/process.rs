@@ -10,6 +10,7 @@ use tine::timeout::Timeout;
 
 use crate::filter;
 use crate::runner::Test;
+use crate::strict;
 use crate::system;
 
 pub const TESTS: &[Test] = &[
@@ -21,6 +22,7 @@ pub const TESTS: &[Test] = &[
     ("the_status_is_lost_only_if_nobody_knows", the_status_is_lost_only_if_nobody_knows),
     ("a_grandchild_that_keeps_descriptors_delays_nobody", a_grandchild_that_keeps_descriptors_delays_nobody),
     ("handles_count_for_nothing", handles_count_for_nothing),
+    ("a_child_allocates_nothing_before_its_function", a_child_allocates_nothing_before_its_function),
 ];
 
 fn start(body: impl FnOnce() -> i32) -> Process {
@@ -133,4 +135,22 @@ fn handles_count_for_nothing() {
         assert!(!last.is_alive().unwrap());
         std::thread::yield_now();
     }
+}
+
+/// Somebody else's thread may have held the allocator's lock at the moment of the fork, and not every allocator mends that.
+fn a_child_allocates_nothing_before_its_function() {
+    // What is made once is made; and the parent's state is there to be inherited.
+    let running = start(wait_for_ever);
+    // SAFETY: a handler that only stores.
+    assert_eq!(unsafe { libc::pthread_atfork(None, None, Some(strict::refuse)) }, 0);
+    let strict = start(|| {
+        strict::allow();
+        5
+    });
+    assert_eq!(code(&strict), 5);
+    let strict_to_the_end = start(|| 6);
+    assert_eq!(code(&strict_to_the_end), 6);
+    let allocating = start(|| *std::hint::black_box(Box::new(7)));
+    assert_eq!(code(&allocating), strict::ALLOCATED);
+    running.kill().unwrap();
 }
