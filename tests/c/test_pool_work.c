@@ -388,6 +388,29 @@ TEST(an_async_is_ready_after_its_callback_returned_and_a_slow_callback_delays_no
     end_pool(pool);
 }
 
+static int32_t count_and_die(const void *arg, size_t len, tine_task_t *task) {
+    count_up(&shared->started);
+    return die(arg, len, task);
+}
+TEST(a_slow_callback_delays_no_work_even_if_workers_die) {
+    enum { COUNT = 50 };
+    tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT;
+    options.callback = wait_in_callback;
+    share();
+    tine_pool_t *pool = pool_of(2);
+    CHECK_OK(tine_pool_submit(pool, do_nothing, NULL, 0, &options, NULL));
+    await(&slow.inside, 1);
+    for (int i = 0; i < COUNT; i++) {
+        const int way = i % WAYS_TO_DIE;
+        CHECK_OK(tine_pool_submit(pool, count_and_die, &way, sizeof way, NULL, NULL));
+        CHECK_OK(tine_pool_submit(pool, count_run, NULL, 0, NULL, NULL));
+    }
+    await(&shared->started, COUNT); /* nobody in the host waits, asks or takes anything */
+    await(&shared->ended, COUNT);
+    set(&slow.gate, 1);
+    end_pool(pool);
+}
+
 static struct { tine_pool_t *pool; int links, done; } chain;
 static void submit_the_next(const tine_result_t *result, void *user_data) {
     tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT;
@@ -853,7 +876,7 @@ TEST(deaths_in_a_row_spend_the_budget_and_break_the_pool) {
         CHECK(status == TINE_ECANCELED || died == i); /* the first ones */
         died += status == TINE_EWORKERDIED;
     }
-    CHECK_INT(died, 5);
+    CHECK(died >= 5 && died <= 5 + 4); /* the next ones may have begun before the host had counted */
     CHECK_STATUS(tine_pool_submit(pool, do_nothing, NULL, 0, NULL, NULL), TINE_EBROKEN);
     CHECK_STATUS(tine_pool_apply(pool, do_nothing, NULL, 0, TINE_FOREVER, NULL), TINE_EBROKEN);
     CHECK_OK(tine_pool_close(pool));
