@@ -67,7 +67,7 @@ pub struct Sizes {
     pub arena: usize,
 }
 
-/// Bytes that one extension of the task memory makes at least.
+/// What grows in the task memory begins at multiples of this, and grows by at least this: a whole number of pages everywhere.
 const PIECE: usize = 64 << 10;
 
 impl Sizes {
@@ -81,8 +81,8 @@ impl Sizes {
     }
 
     fn order_at(&self, lane: usize) -> usize {
-        let first = memory::whole_pages(self.receipts_at() + self.places * size_of::<Receipt>());
-        first + lane * memory::whole_pages(self.lane() * size_of::<Word64>())
+        let first = (self.receipts_at() + self.places * size_of::<Receipt>()).next_multiple_of(PIECE);
+        first + lane * (self.lane() * size_of::<Word64>()).next_multiple_of(PIECE)
     }
 
     pub fn records_at(&self) -> usize {
@@ -90,7 +90,7 @@ impl Sizes {
     }
 
     pub fn arena_at(&self) -> usize {
-        memory::whole_pages(self.records_at() + self.slots * size_of::<TaskRecord>())
+        (self.records_at() + self.slots * size_of::<TaskRecord>()).next_multiple_of(PIECE)
     }
 
     /// All of what is mapped; arguments that are longer than the arena takes lie behind it.
@@ -103,7 +103,7 @@ impl Sizes {
     }
 
     fn claims_at(&self) -> usize {
-        memory::whole_pages(self.bells_at() + self.places * size_of::<Bell>())
+        self.bells_at() + self.places * size_of::<Bell>()
     }
 
     fn claims_length(&self) -> usize {
@@ -173,7 +173,7 @@ impl Files {
     /// Answers the file of the claims as well.
     pub fn create(sizes: Sizes) -> Result<(Files, OwnedFd)> {
         let tasks = memory::create_empty(c"tine-pool:tasks")?;
-        memory::extend(tasks.as_fd(), 0, sizes.order_at(0))?;
+        memory::extend(tasks.as_fd(), 0, sizes.receipts_at() + sizes.places * size_of::<Receipt>())?;
         let claims = memory::create_empty(c"tine-pool:claims")?;
         memory::extend(claims.as_fd(), 0, sizes.claims_length())?;
         Ok((Files { sizes, tasks }, claims))
@@ -209,7 +209,7 @@ impl Extent {
 
     #[cold]
     fn extend(&mut self, fd: BorrowedFd, length: usize) -> Result<()> {
-        let length = length.next_multiple_of(PIECE).min(memory::whole_pages(self.limit));
+        let length = length.next_multiple_of(PIECE).min(self.limit.next_multiple_of(PIECE));
         memory::extend(fd, self.at + self.length, length - self.length)?;
         self.length = length;
         Ok(())

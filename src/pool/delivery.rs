@@ -17,6 +17,8 @@ use crate::timeout::Timeout;
 
 /// While tasks are pending the thread looks after them once in a while, also when nobody rings.
 const LOOK_MS: u64 = 1_000;
+/// How often it looks before it sleeps.
+const LOOKS: u32 = 60;
 
 /// The thread's life.
 pub(super) fn run(host: &Arc<Host>) {
@@ -89,13 +91,19 @@ struct Sleep {
 impl Sleep {
     fn until_something(&mut self, host: &Host) {
         let (w, word) = (Thread::current(), &host.board.tasks.head.delivery);
+        // Waking a thread costs whoever rings more than a moment's patience costs here.
+        for turn in 0..LOOKS {
+            if host.something() {
+                return;
+            }
+            w.relax(turn);
+        }
         let Ok(timeout) = self.how_long(host) else { return };
         self.number = self.number.wrapping_add(2) | 1;
         w.store(word, self.number, SeqCst);
         // Either whoever has something for this thread sees that it sleeps, or it sees what there is.
         w.fence();
-        let looked = if host.something() { host.collect() } else { Ok(()) };
-        let idle = looked.and_then(|()| Ok(host.lock()?.table.deliveries.is_empty()));
+        let idle = host.collect().and_then(|()| Ok(host.lock()?.table.deliveries.is_empty()));
         if idle.unwrap_or(false) {
             let deadline = Deadline::new(timeout);
             match poll::readable(&[host.bell.as_raw_fd(), host.nursery_fd()], &deadline) {

@@ -287,10 +287,15 @@ impl Host {
 
     // ---- What workers and nursery have written ----
 
-    /// Whether there may be something to take in.
+    /// Whether there is something to take in. A hint: what lies where only reading can tell is not seen.
     #[inline]
     pub(super) fn something(&self) -> bool {
-        self.peeks.iter().any(|peek| peek.something())
+        self.peeks.iter().any(|peek| peek.something() == Some(true))
+    }
+
+    /// The same without doubt.
+    fn anything(&self) -> bool {
+        self.peeks.iter().any(|peek| peek.something() != Some(false))
     }
 
     /// Takes in all that workers and nursery have written.
@@ -713,15 +718,15 @@ impl Host {
             return Ok(true);
         }
         let w = Thread::current();
+        if deadline.is_try() {
+            return Ok(self.is_ready(job));
+        }
         for turn in 0..LOOKS {
             if self.something() {
                 self.collect()?;
             }
             if ready() {
                 return Ok(true);
-            }
-            if deadline.is_try() {
-                return Ok(false);
             }
             w.relax(turn);
         }
@@ -770,7 +775,7 @@ impl Host {
     /// Whether the job is ready now.
     pub fn is_ready(&self, job: &Job) -> bool {
         let delivering = self.is_delivering();
-        if !job.is_ready() && self.something() {
+        if !job.is_ready() && self.anything() {
             let _ = self.collect();
         }
         job.is_ready() || delivering && job.has_ended()

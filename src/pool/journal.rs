@@ -268,6 +268,8 @@ impl Writer {
     pub fn place_window(&mut self, length: u64, consumed: u64) -> Result<(u64, Arc<Window>)> {
         memory::check_room(length as usize)?;
         let unit = self.place(length, consumed).map_err(|errno| crate::sys::failure(errno, "a chunk's results"))?;
+        // Entries may have been there before, and the results begin as zeros.
+        file::punch(borrow(self.fd), unit * UNIT, length.div_ceil(UNIT) * UNIT);
         memory::extend(borrow(self.fd), (unit * UNIT) as usize, length as usize)?;
         Ok((unit, Window::range(borrow(self.fd), unit * UNIT, length as usize, Access::ReadWrite)?))
     }
@@ -290,6 +292,9 @@ pub struct Reader {
     position: u64,
     unit: u64,
     at: u64,
+    /// What was read of a unit that is not mapped, and where it begins: entries are short, and a call for each is slow.
+    ahead: Vec<u8>,
+    ahead_at: u64,
     /// For those who only look whether there is something.
     pub peek: Arc<Peek>,
 }
@@ -303,13 +308,22 @@ pub struct Peek {
 }
 
 impl Peek {
-    /// Whether the next entry may be there.
+    /// Whether the next entry may be there; `None` where only reading the file can tell.
     #[inline]
-    pub fn something(&self) -> bool {
+    pub fn something(&self) -> Option<bool> {
         let (at, tag) = (self.at.load(Relaxed), self.tag.load(Relaxed));
-        // Not in the window: only reading the file can tell.
-        self.window.word(at as usize).is_none_or(|word| u64::from(word.atomic().load(Relaxed)) == tag)
+        self.window.word(at as usize).map(|word| u64::from(word.atomic().load(Relaxed)) == tag)
     }
+}
+
+/// The entry that begins with `head`, if it and the short result that `rest` gives are what was written there.
+fn checked(head: &[u8; HEAD], tag: u32, rest: impl FnOnce(usize) -> Option<Filled>) -> Option<(Entry, Option<Filled>)> {
+    let entry = Entry::decode(head, tag)?;
+    let padded = entry.inline().next_multiple_of(8);
+    let result = if padded > 0 { Some(rest(padded)?) } else { None };
+    let mixed = add(add(tag.into(), &head[8..]), result.as_deref().unwrap_or_default());
+    let expected = u32::from_ne_bytes([head[4], head[5], head[6], head[7]]);
+    (finish(mixed) == expected).then_some((entry, result))
 }
 
 impl Reader {
@@ -317,7 +331,7 @@ impl Reader {
         let window = Window::new(fd.as_fd(), (MAPPED_UNITS * UNIT) as usize, Access::Read)?;
         window.keep_from_children()?;
         let peek = Arc::new(Peek { window: window.clone(), at: AtomicU64::new(0), tag: AtomicU64::new(1 << 32) });
-        Ok(Reader { fd, window, seed: 0, position: 0, unit: 0, at: 0, peek })
+        Ok(Reader { fd, window, seed: 0, position: 0, unit: 0, at: 0, ahead: Vec::new(), ahead_at: 0, peek })
     }
 
     pub fn fd(&self) -> i32 {
@@ -328,6 +342,7 @@ impl Reader {
     pub fn begin(&mut self, seed: u64) {
         file::punch_from(self.fd.as_fd(), MAPPED_UNITS * UNIT);
         (self.seed, self.position, self.unit, self.at) = (seed, 0, 0, 0);
+        self.ahead.clear();
         self.publish_peek();
     }
 
@@ -362,29 +377,36 @@ impl Reader {
     }
 
     /// The entry at `offset` with its short result, if all of it is there.
-    fn entry(&self, offset: u64, tag: u32) -> Option<(Entry, Option<Filled>)> {
-        if !self.peek.something() {
-            return None;
+    fn entry(&mut self, offset: u64, tag: u32) -> Option<(Entry, Option<Filled>)> {
+        if self.is_mapped(offset, HEAD) {
+            if self.peek.something() == Some(false) {
+                return None;
+            }
+            let head = self.window.read_array(offset as usize)?;
+            return checked(&head, tag, |length| self.window.copy(offset as usize + HEAD, length));
         }
-        let head: [u8; HEAD] = if self.is_mapped(offset, HEAD) {
-            self.window.read_array(offset as usize)?
-        } else {
-            file::read_array(self.fd.as_fd(), offset)?
-        };
-        let entry = Entry::decode(&head, tag)?;
-        let padded = entry.inline().next_multiple_of(8);
-        let result = if padded > 0 { Some(self.bytes(offset + HEAD as u64, padded)?) } else { None };
-        let expected = u32::from_ne_bytes([head[4], head[5], head[6], head[7]]);
-        let mixed = add(add(tag.into(), &head[8..]), result.as_deref().unwrap_or_default());
-        (finish(mixed) == expected).then_some((entry, result))
+        // What was read ahead may have been read before it was written.
+        for fresh in [false, true] {
+            if fresh {
+                self.read_ahead(offset);
+            }
+            let ahead = offset.checked_sub(self.ahead_at).and_then(|at| self.ahead.get(at as usize..)).unwrap_or_default();
+            let Some((head, rest)) = ahead.split_first_chunk() else { continue };
+            let entry = checked(head, tag, |length| rest.get(..length).and_then(Filled::copy_of));
+            if entry.is_some() {
+                return entry;
+            }
+        }
+        None
     }
 
-    fn bytes(&self, offset: u64, length: usize) -> Option<Filled> {
-        if self.is_mapped(offset, length) {
-            self.window.copy(offset as usize, length)
-        } else {
-            file::read_new(self.fd.as_fd(), length, offset).ok()?
-        }
+    /// Reads the rest of the unit, or enough of it.
+    fn read_ahead(&mut self, offset: u64) {
+        const ENOUGH: u64 = (HEAD + SHORT) as u64;
+        self.ahead.resize((UNIT - offset % UNIT).min(ENOUGH) as usize, 0);
+        self.ahead_at = offset;
+        let read = file::read_some(self.fd.as_fd(), &mut self.ahead, offset).unwrap_or(0);
+        self.ahead.truncate(read);
     }
 
     fn is_mapped(&self, offset: u64, length: usize) -> bool {
@@ -426,11 +448,11 @@ mod tests {
     #[test]
     fn entries_arrive_in_order_with_their_results() {
         let (mut writer, mut reader) = both();
-        assert!(reader.next_entry().is_none() && !reader.peek.something());
+        assert!(reader.next_entry().is_none() && reader.peek.something() == Some(false));
         for number in 0..5000u64 {
             let result = vec![number as u8; (number % 300) as usize];
             writer.append(ended(number), &result, reader.position()).unwrap();
-            assert!(reader.peek.something());
+            assert_eq!(reader.peek.something(), Some(true));
             let (entry, data) = reader.next_entry().unwrap();
             assert_eq!((entry.ended, entry.length as usize), (number, result.len()));
             let data = data.unwrap();

@@ -304,34 +304,31 @@ impl Table {
 
     /// What a worker has written. `place` is alive, or was when it wrote that.
     pub fn take_in(&mut self, place: u32, entry: &Entry, result: std::result::Result<Option<Filled>, i32>) {
-        let Some(mut lodger) = self.lodgers.get(place as usize).copied() else { return };
-        if entry.has(flag::ENDED) {
-            lodger.running = None;
-            lodger.chunk = None;
-            if self.runs(entry.ended_slot, entry.ended, place) {
-                self.finished += 1;
-                self.end(entry.ended_slot, outcome_of(entry, result, lodger.pid));
-            }
-        }
-        if entry.has(flag::BEGAN) {
-            lodger.running = Some((entry.began_slot, entry.began));
-            lodger.chunk = entry.has(flag::CHUNK).then_some((entry.unit, entry.length));
-            let task = self
-                .slots
-                .get_mut(entry.began_slot as usize)
-                .filter(|task| task.sequence == entry.began && task.stage == Stage::Ready);
-            match task {
-                Some(task) => task.stage = Stage::Running { place },
-                // Cancelled meanwhile, or claimed twice because somebody wrote over the claim: what comes of it is nobody's.
-                None => lodger.running = None,
-            }
-        }
+        let Some(lodger) = self.lodgers.get_mut(place as usize) else { return };
         lodger.ready |= entry.has(flag::READY);
         lodger.left |= entry.has(flag::LEFT);
         if entry.has(flag::REFUSED) {
             lodger.refused = Some(entry.code);
         }
-        self.lodgers[place as usize] = lodger;
+        let pid = lodger.pid;
+        if entry.has(flag::ENDED) {
+            lodger.running = None;
+            lodger.chunk = None;
+            if self.runs(entry.ended_slot, entry.ended, place) {
+                self.finished += 1;
+                self.end(entry.ended_slot, outcome_of(entry, result, pid));
+            }
+        }
+        if entry.has(flag::BEGAN) {
+            // Cancelled meanwhile, or claimed twice because somebody wrote over the claim: what comes of it is nobody's.
+            let Some(task) = self.slots.get_mut(entry.began_slot as usize) else { return };
+            if task.sequence == entry.began && task.stage == Stage::Ready {
+                task.stage = Stage::Running { place };
+                let lodger = &mut self.lodgers[place as usize];
+                lodger.running = Some((entry.began_slot, entry.began));
+                lodger.chunk = entry.has(flag::CHUNK).then_some((entry.unit, entry.length));
+            }
+        }
     }
 
     fn runs(&self, slot: u32, sequence: u64, place: u32) -> bool {

@@ -53,12 +53,17 @@ pub fn read_at(fd: BorrowedFd, mut buffer: &mut [MaybeUninit<u8>], mut offset: u
     Ok(true)
 }
 
-/// The `N` bytes from `offset` on, if they are there.
-pub fn read_array<const N: usize>(fd: BorrowedFd, offset: u64) -> Option<[u8; N]> {
-    let mut array = [MaybeUninit::uninit(); N];
-    let whole = read_at(fd, &mut array, offset).ok()?;
-    // SAFETY: `read_at` says that it filled all of it.
-    whole.then(|| array.map(|byte| unsafe { byte.assume_init() }))
+/// Reads what there is from `offset` on, up to the length of `buffer`; answers how much.
+pub fn read_some(fd: BorrowedFd, buffer: &mut [u8], offset: u64) -> Result<usize, i32> {
+    loop {
+        // SAFETY: writable bytes of that length.
+        let read = unsafe { libc::pread(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), offset as libc::off_t) };
+        match usize::try_from(read) {
+            Ok(read) => return Ok(read),
+            Err(_) if errno() == libc::EINTR => {}
+            Err(_) => return Err(errno()),
+        }
+    }
 }
 
 /// The bytes `offset..offset + length` in memory of their own; `None` where the file ends before that.

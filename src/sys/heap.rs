@@ -62,6 +62,17 @@ pub struct Filled(Buffer);
 // SAFETY: owned memory that nobody writes any more.
 unsafe impl Sync for Filled {}
 
+impl Filled {
+    /// `None`: no memory.
+    pub fn copy_of(bytes: &[u8]) -> Option<Filled> {
+        let mut buffer = Buffer::new(bytes.len()).ok()?;
+        for (to, from) in buffer.as_uninit().iter_mut().zip(bytes) {
+            to.write(*from);
+        }
+        Some(Filled(buffer))
+    }
+}
+
 impl std::ops::Deref for Filled {
     type Target = [u8];
 
