@@ -21,15 +21,14 @@ const LOOK_MS: u64 = 1_000;
 const LOOKS: u32 = 60;
 
 /// The thread's life.
-pub(super) fn run(host: &Arc<Host>) {
+pub(super) fn run(host: &Arc<Host>, member: &Member) {
     // A panic is ours, and poisons the pool's locks: whoever calls is told. Callbacks cannot panic, they are C.
-    if catch_unwind(AssertUnwindSafe(|| deliver_all(host))).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| deliver_all(host, member))).is_err() {
         log::write(Level::Error, || format!("{}: the delivery thread failed", host.name));
     }
 }
 
-fn deliver_all(host: &Arc<Host>) {
-    let member = Member::new();
+fn deliver_all(host: &Arc<Host>, member: &Member) {
     let mut sleep = Sleep { number: 0, submitted: 0 };
     loop {
         {

@@ -19,6 +19,7 @@ use crate::shm::pool::PROCESSES_MAX;
 use crate::sys::elf::Loaded;
 use crate::sys::fd::PrivateFd;
 use crate::sys::fork::{self, Forked};
+use crate::sys::fork_gate::Member;
 use crate::sys::memory::{self, Access};
 use crate::sys::nursery::{self as os, Received};
 use crate::sys::signal::Blocked;
@@ -233,9 +234,10 @@ impl Pool {
             worker_count: workers as usize,
             window_ns: u64::from(or(options.crash_window_ms, WINDOW_MS)) * 1_000_000,
         }));
-        let for_thread = host.clone();
+        // Counted from now on, whenever the thread begins.
+        let (for_thread, member) = (host.clone(), Member::new());
         let thread =
-            std::thread::Builder::new().name("tine-pool".into()).stack_size(STACK).spawn(move || delivery::run(&for_thread));
+            std::thread::Builder::new().name("tine-pool".into()).stack_size(STACK).spawn(move || delivery::run(&for_thread, &member));
         let pool = Pool { host };
         match thread {
             Ok(thread) => {

@@ -30,6 +30,10 @@ impl Object {
     fn has(&self, address: usize) -> bool {
         self.code.iter().any(|&(start, end)| (start..end).contains(&address))
     }
+
+    fn is_same_build(&self, other: &Object) -> bool {
+        self.base == other.base && !self.build_id.is_empty() && self.build_id == other.build_id
+    }
 }
 
 impl Loaded {
@@ -67,18 +71,11 @@ impl Loaded {
             (None, None) => no("is not code of the program or of a library".into()),
             (None, Some(after)) => no(format!("is in {}, which was loaded after the pool was made", after.name)),
             (Some(before), None) => no(format!("was in {}, which was unloaded", before.name)),
-            (Some(before), Some(after)) if before.base == after.base && before.build_id == after.build_id => {
-                if before.build_id.is_empty() {
-                    return no(format!(
-                        "is in {}, which has no build id: it may have been unloaded and loaded again",
-                        after.name
-                    ));
-                }
-                Ok(())
+            (Some(before), Some(after)) if before.is_same_build(after) => Ok(()),
+            (Some(before), Some(after)) if before.name == after.name => {
+                no(format!("is in {}: it was unloaded, and what was loaded since is not known to be the same", after.name))
             }
-            (Some(before), Some(after)) => {
-                no(format!("is in {} now; when the pool was made it was in {}", after.name, before.name))
-            }
+            (Some(before), Some(after)) => no(format!("is in {} now; when the pool was made it was in {}", after.name, before.name)),
         }
     }
 }

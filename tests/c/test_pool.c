@@ -1223,6 +1223,21 @@ TEST(a_forked_child_has_no_pool) {
     tine_async_free(async), tine_async_free(endless), tine_pool_free(pool);
 }
 
+TEST(stdin_stdout_and_stderr_may_be_closed) {
+    int status;
+    fflush(stdout);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        close(0), close(1), close(2);
+        tine_pool_t *pool = new_pool(1);
+        tine_result_free(apply(pool, nothing, NULL, 0));
+        tine_pool_free(pool);
+        _exit(0);
+    }
+    CHECK_INT(waitpid(pid, &status, 0), pid);
+    CHECK_INT(status, 0);
+}
+
 /* A host that makes a pool, tells who is in it, and never leaves by itself. */
 static void be_a_host(int fd, int busy) {
     int32_t pids[4];
