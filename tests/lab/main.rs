@@ -80,16 +80,7 @@ fn run(arguments: &Arguments, density: Density) -> i32 {
             prove(&lab, fault, &scenes, &mut failures);
         }
     }
-    println!(
-        "lab: {chosen} scenes, {} trials, {} kills, {} landed, {} consumed by the dead, {} stalls, {} wrong, {:.1} s",
-        sum.trials,
-        sum.kills,
-        sum.landed,
-        sum.consumed,
-        sum.stalls,
-        sum.wrong,
-        start.elapsed().as_secs_f64()
-    );
+    println!("lab: {chosen} scenes, {sum}, {}", seconds(start.elapsed()));
     if chosen == 0 && (arguments.has("--quick") || arguments.has("--full")) {
         println!("lab: FAILED: no scene has such a name");
         return 2;
@@ -159,35 +150,33 @@ fn run_scene(lab: &Lab, scene: &Scene, density: Density, enough: Enough, sum: &m
             return;
         }
     };
+    let (start, mut all, variants) = (Instant::now(), Tally::default(), plans.len());
+    let instructions = plans[0].points.len() - 1;
+    let visible = plans[0].points.iter().filter(|point| point.visible).count();
     for plan in plans {
         confine::label(&format!("{}, {}", scene.name, plan.variant));
         let start = Instant::now();
         let before = failures.len();
         let tally = lab.run(scene, &plan, enough.here, failures);
-        let late = if plan.pace == Pace::Late { ", the others late" } else { "" };
-        println!(
-            "lab: {}, {}{late}: {} instructions, {} visible, {} kills, {} landed, {} consumed by the dead, {} missed, {} stalls, \
-             {} wrong, {}",
-            scene.name,
-            plan.variant,
-            plan.points.len() - 1,
-            plan.points.iter().filter(|point| point.visible).count(),
-            tally.kills,
-            tally.landed,
-            tally.consumed,
-            tally.missed,
-            tally.stalls,
-            tally.wrong,
-            seconds(start.elapsed()),
-        );
+        if density == Density::Every {
+            let late = if plan.pace == Pace::Late { ", the others late" } else { "" };
+            println!("lab: {}, {}{late}: {tally}, {}", scene.name, plan.variant, seconds(start.elapsed()));
+        }
         for failure in &failures[before..] {
             println!("    {failure}");
         }
-        sum.add(&tally);
+        all.add(&tally);
         if failures.len() >= enough.total {
             break;
         }
     }
+    let verdict = if all.stalls + all.wrong == 0 { "ok" } else { "FAILED" };
+    println!(
+        "lab: {}: {instructions} instructions, {visible} of them visible, {variants} variants, {all}, {}: {verdict}",
+        scene.name,
+        seconds(start.elapsed())
+    );
+    sum.add(&all);
 }
 
 /// A lock with a known fault: something must be found.

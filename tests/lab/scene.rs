@@ -261,6 +261,16 @@ impl Tally {
     }
 }
 
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Tally { trials, kills, landed, consumed, stalls, wrong, missed } = self;
+        write!(
+            f,
+            "{trials} trials, {kills} kills, {landed} landed, {consumed} consumed by the dead, {missed} missed, {stalls} stalls, {wrong} wrong"
+        )
+    }
+}
+
 /// What one trial found.
 struct Finding {
     killed: bool,
