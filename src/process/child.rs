@@ -20,8 +20,9 @@ const PANICKED: i32 = 101;
 const EXCEPTION: i32 = 1;
 /// What the watcher of a daemon child needs: it calls poll.
 const WATCHER_STACK: usize = 64 << 10;
-/// How often it looks for its parent without pidfds.
+/// How often it looks for its parent without pidfds, and how often beside one.
 const LOOK_MS: u64 = 200;
+const LOOK_BESIDE_MS: u64 = 2_000;
 
 /// What the parent prepared for its child.
 pub(super) struct Birth {
@@ -109,8 +110,7 @@ struct Host {
 }
 
 impl Host {
-    /// The kernel gives an orphan another parent before it tells anybody that the old one has ended. So the descriptor, which the
-    /// user's code may have closed and whose number may be another file's, only says when to look.
+    /// The kernel gives an orphan another parent before it tells anybody that the old one has ended.
     fn lives(&self) -> bool {
         match process::parent_pid() {
             // The parent is outside of this process's pid namespace.
@@ -120,12 +120,15 @@ impl Host {
     }
 
     /// Ends this process when the host has ended. It does not matter which thread of the host started it.
+    ///
+    /// The descriptor only says when to look: the user's code may close what it does not know, and use the number again.
     fn outlive(&self) {
         let watched: &[i32] = if self.fd >= 0 { &[self.fd] } else { &[] };
+        let interval = if self.fd >= 0 { LOOK_BESIDE_MS } else { LOOK_MS };
         while self.lives() {
-            let look = Deadline::new(if self.fd >= 0 { Timeout::Forever } else { Timeout::Millis(LOOK_MS) });
-            let called = poll::readable(watched, &look);
+            let called = poll::readable(watched, &Deadline::new(Timeout::Millis(interval)));
             if !matches!(called, Ok(0)) && self.lives() {
+                // Not the host's end: another file, or none.
                 thread::sleep(Duration::from_millis(LOOK_MS));
             }
         }
