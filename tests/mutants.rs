@@ -16,6 +16,8 @@ use std::time::Instant;
 use arguments::Arguments;
 
 const QUEUE: &str = "ipc::queue::exploration::two_producers_two_consumers";
+const ONE_PUT: &str = "ipc::queue::exploration::every_schedule_of_one_put_and_two_gets";
+const TWO_PUTS: &str = "ipc::queue::exploration::every_schedule_of_two_puts_and_one_get";
 const LARGE_MESSAGES: &str = "ipc::queue::exploration::large_messages";
 const LOCK: &str = "sync::explore::scenarios::lock";
 const SEMAPHORE: &str = "sync::explore::scenarios::semaphore";
@@ -26,8 +28,8 @@ const MUTANTS: [(&str, &[&str]); 8] = [
     ("release_drops_w", &[LOCK]),
     ("pending_after_cas", &[LOCK]),
     ("leader_not_linked", &[LOCK, SEMAPHORE, QUEUE]),
-    ("publish_before_wake", &[SEMAPHORE, EVENT, QUEUE]),
-    ("recovery_does_not_wake", &[SEMAPHORE, EVENT, QUEUE]),
+    ("publish_before_wake", &[SEMAPHORE, EVENT, ONE_PUT]),
+    ("recovery_does_not_wake", &[SEMAPHORE, EVENT, TWO_PUTS]),
     ("recovery_only_in_producers", &[SEMAPHORE, LARGE_MESSAGES]),
     ("doorbell_reset_outside_lock", &[SEMAPHORE, QUEUE]),
     ("two_store_publish", &[QUEUE]),
@@ -75,8 +77,8 @@ fn is_caught(program: &Path, mutant: &str, exploration: &str) -> bool {
     let found = text.lines().find_map(|line| line.split_once(": wrong in "));
     let object = exploration.rsplit("::").next().unwrap_or(exploration);
     match found.filter(|_| !output.status.success()) {
-        Some((_, place)) => println!("mutants: {mutant:28} {object:28} exploration: caught in {place}"),
-        None => println!("mutants: {mutant:28} {object:28} exploration: FAILED: not caught ({})\n{text}", output.status),
+        Some((_, place)) => println!("mutants: {mutant:28} {object:38} exploration: caught in {place}"),
+        None => println!("mutants: {mutant:28} {object:38} exploration: FAILED: not caught ({})\n{text}", output.status),
     }
     found.is_some() && !output.status.success()
 }

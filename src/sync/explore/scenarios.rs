@@ -101,8 +101,8 @@ impl Scenario for Locking {
 #[test]
 fn lock() {
     let plain = Locking { threads: 3, rounds: 2, recursive: false, timeout: Timeout::Forever };
-    explore("lock", &plain, Limits { kills: 2, timeouts: 1 }, 1500);
     exhaust("lock", &Locking { rounds: 1, ..plain });
+    explore("lock", &plain, Limits { kills: 2, timeouts: 1 }, 1500);
 }
 
 #[test]
@@ -199,8 +199,8 @@ impl Scenario for Counting {
 fn semaphore() {
     let counting =
         Counting { initial: 0, acquirers: 3, acquires: 1, releasers: 2, releases: 2, by: 1, timeout: Timeout::Forever };
-    explore("semaphore", &counting, Limits { kills: 2, timeouts: 1 }, 2000);
     exhaust("semaphore", &Counting { acquirers: 2, releases: 1, ..counting });
+    explore("semaphore", &counting, Limits { kills: 2, timeouts: 1 }, 2000);
 }
 
 #[test]
@@ -283,8 +283,8 @@ impl Scenario for Signalling {
 #[test]
 fn event() {
     let signalling = Signalling { waiters: 2, waits: 1, setters: 2, clears: false, timeout: Timeout::Forever };
-    explore("event", &signalling, Limits { kills: 2, timeouts: 1 }, 2000);
     exhaust("event", &signalling);
+    explore("event", &signalling, Limits { kills: 2, timeouts: 1 }, 2000);
 }
 
 #[test]

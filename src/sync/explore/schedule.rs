@@ -27,6 +27,8 @@ use Choice::*;
 pub enum Point {
     /// Before an operation that others may see.
     Operation,
+    /// Before one that may wake others.
+    Waking,
     /// Before one that only the kernel sees, should the thread be killed.
     Private,
     /// The thread waits for others without sleeping.
@@ -158,6 +160,9 @@ pub struct Random {
     walk: u64,
     changes: Vec<u32>,
     kills: Vec<u32>,
+    /// A kill about the so-manieth wake-up, so many steps after it: where most mistakes are.
+    aimed: Option<(u64, u32)>,
+    wake_ups: u64,
     timeouts: Vec<u32>,
 }
 
@@ -170,6 +175,8 @@ impl Random {
             walk: 0,
             changes: Vec::new(),
             kills: Vec::new(),
+            aimed: None,
+            wake_ups: 0,
             timeouts: Vec::new(),
         };
         for thread in 0..threads {
@@ -179,7 +186,10 @@ impl Random {
         let changes = random.below(6);
         random.changes = random.places(changes, length);
         let kills = if bounds.kills == 0 { 0 } else { random.below(u64::from(bounds.kills) + 2).min(bounds.kills.into()) };
-        random.kills = random.places(kills, length);
+        if kills > 0 && random.below(2) == 0 {
+            random.aimed = Some((random.below(6), random.below(4) as u32));
+        }
+        random.kills = random.places(kills - u64::from(random.aimed.is_some()), length);
         let timeouts = random.below(u64::from(bounds.timeouts) + 1);
         random.timeouts = random.places(timeouts, length);
         random
@@ -211,6 +221,12 @@ impl Random {
         if matches!(point, Point::WakeUp | Point::Rest) {
             // At rest an unused kill may still be good for something.
             return self.any(options, |_| true).unwrap_or(options[0]);
+        }
+        if point == Point::Waking {
+            if let Some((_, delay)) = self.aimed.filter(|&(which, _)| which == self.wake_ups) {
+                self.kills.push(decision + delay);
+            }
+            self.wake_ups += 1;
         }
         // A place is used at the first opportunity after it.
         if take_due(&mut self.kills, decision, options.iter().any(|choice| matches!(choice, Kill(_)))) {
@@ -278,12 +294,13 @@ impl Depth {
         let first = options[0];
         let wanted = |choice: &Choice| match (point, choice) {
             _ if *choice == first => true,
-            (Point::Operation, Run(_)) => left.preemptions > 0,
+            (Point::Operation | Point::Waking, Run(_)) => left.preemptions > 0,
             (Point::Yield, Run(thread)) => Some(*thread) == current,
             // Killing somebody who could step is letting it step and killing it then. Sleepers are killed where somebody falls asleep.
-            (Point::Operation | Point::Private, Kill(thread)) => Some(*thread) == current,
+            (Point::Operation | Point::Waking | Point::Private, Kill(thread)) => Some(*thread) == current,
             (Point::Blocked, Kill(thread)) => !options.contains(&Run(*thread)),
-            (Point::Yield, Kill(_)) | (Point::Operation | Point::Yield, Timeout(_)) | (_, Spurious(_) | Interrupt(_)) => false,
+            (Point::Yield, Kill(_)) | (_, Spurious(_) | Interrupt(_)) => false,
+            (Point::Operation | Point::Waking | Point::Yield, Timeout(_)) => false,
             _ => true,
         };
         let mut allowed = options.iter().filter(|choice| wanted(choice));

@@ -131,7 +131,7 @@ impl Words for Sim<'_> {
     }
 
     fn wake(self, word: &Word, count: u32) -> u32 {
-        let Some(mut world) = self.enter(Point::Operation) else { return 0 };
+        let Some(mut world) = self.enter(Point::Waking) else { return 0 };
         world.change(self.me, "wakes", address(word), word.atomic().load(Relaxed).into(), |value| value);
         world.wake(address(word), count)
     }

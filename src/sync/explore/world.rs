@@ -327,7 +327,7 @@ impl World {
                 Choice::Run(_) if self.tasks[thread].status == Status::Dead => self.bury(thread),
                 Choice::Run(_) if Some(thread) == current => return Next::GoOn,
                 Choice::Run(_) => {
-                    if point == Point::Operation && goes_on.is_some() {
+                    if matches!(point, Point::Operation | Point::Waking) && goes_on.is_some() {
                         self.left.preemptions = self.left.preemptions.saturating_sub(1);
                     }
                     return Next::Give(thread);
