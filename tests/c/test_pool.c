@@ -333,7 +333,7 @@ static void use_the_pool(const tine_result_t *result, void *user_data) {
     CHECK_OK(tine_async_get(async, TINE_FOREVER, NULL));
     CHECK_INT(inside->step, 0);
     tine_async_free(async);
-    CHECK_STATUS(tine_pool_join(inside->pool, 0), TINE_EINVAL);
+    CHECK_STATUS(tine_pool_join(inside->pool, 0), TINE_EBUSY);
     CHECK_OK(tine_pool_close(inside->pool));
     CHECK_STATUS(tine_pool_join(inside->pool, 0), TINE_EBUSY);
     CHECK_OK(tine_result_status(result));
@@ -1409,7 +1409,7 @@ TEST(bad_arguments_are_told_by_their_names) {
     BAD(tine_pool_map(good, nothing, constant, 1, 3, 0, NULL, SIZE_MAX / 2, 0, NULL), "result_size");
     BAD(tine_pool_close(NULL), "pool is NULL");
     BAD(tine_pool_terminate(NULL, 0, NULL), "pool is NULL");
-    BAD(tine_pool_terminate(good, -7, NULL), "timeout_ms");
+    BAD(tine_pool_terminate(good, -7, NULL), "grace_ms");
     BAD(tine_pool_join(NULL, 0), "pool is NULL");
     BAD(tine_pool_join(good, 0), "join before close");
     BAD(tine_pool_stats(good, NULL), "out_stats");
