@@ -1229,7 +1229,7 @@ int tine_host_fd(void);
  * Threads: the child has only the calling one. Locks that others held at that moment stay held in the child.
  *
  * @return In the parent the child's pid, which the caller waits for; in the child 0; below 0 a status: TINE_EAGAIN (no more
- *         processes allowed), TINE_ENOMEM.
+ *         processes allowed), TINE_ENOMEM; TINE_EBUSY: a callback of a pool has been running on another thread for a second.
  * @since 0.1.0
  */
 int32_t tine_fork(void);
@@ -1249,7 +1249,8 @@ int32_t tine_fork(void);
  * @param user_data    Passed to it; what it points to is there in the child as it was at this moment.
  * @param options      Name and flags; NULL = defaults.
  * @param out_process  The new handle; tine_process_free() it.
- * @return TINE_OK; TINE_EINVAL; TINE_E2BIG; TINE_EAGAIN if no more processes are allowed; TINE_ENOMEM; TINE_EMFILE; TINE_ENOSPC.
+ * @return TINE_OK; TINE_EINVAL; TINE_E2BIG; TINE_EAGAIN if no more processes are allowed; TINE_ENOMEM; TINE_EMFILE; TINE_ENOSPC;
+ *         TINE_EBUSY: a callback of a pool has been running on another thread for a second.
  * @since 0.1.0
  */
 tine_status_t tine_process_start(tine_process_fn fn,

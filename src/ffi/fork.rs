@@ -13,7 +13,7 @@ use crate::sys::fork::Forked;
 /// Threads: the child has only the calling one. Locks that others held at that moment stay held in the child.
 ///
 /// @return In the parent the child's pid, which the caller waits for; in the child 0; below 0 a status: TINE_EAGAIN (no more
-///         processes allowed), TINE_ENOMEM.
+///         processes allowed), TINE_ENOMEM; TINE_EBUSY: a callback of a pool has been running on another thread for a second.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_fork() -> i32 {

@@ -270,7 +270,8 @@ unsafe fn borrow_all<'a>(processes: *const *mut tine_process_t, count: usize) ->
 /// @param user_data    Passed to it; what it points to is there in the child as it was at this moment.
 /// @param options      Name and flags; NULL = defaults.
 /// @param out_process  The new handle; tine_process_free() it.
-/// @return TINE_OK; TINE_EINVAL; TINE_E2BIG; TINE_EAGAIN if no more processes are allowed; TINE_ENOMEM; TINE_EMFILE; TINE_ENOSPC.
+/// @return TINE_OK; TINE_EINVAL; TINE_E2BIG; TINE_EAGAIN if no more processes are allowed; TINE_ENOMEM; TINE_EMFILE; TINE_ENOSPC;
+///         TINE_EBUSY: a callback of a pool has been running on another thread for a second.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_start(

@@ -193,6 +193,7 @@ impl Pool {
             child_signals,
             kept,
             keep_all: options.inherit_all_fds,
+            host_socket: host_socket.as_raw_fd(),
             no_core: options.no_core,
             host_pid: process::pid(),
             proc_is_ours: os::proc_is_ours(),

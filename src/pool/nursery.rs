@@ -129,6 +129,8 @@ pub struct Nursery {
     /// Sorted: what stays open.
     pub kept: Vec<i32>,
     pub keep_all: bool,
+    /// The host's end of the socket: nobody else may hold it open.
+    pub host_socket: i32,
     pub no_core: bool,
     pub host_pid: i32,
     /// /proc knows processes by the numbers that they have here.
@@ -200,6 +202,7 @@ impl Nursery {
         process::lead_new_group();
         stdio::purge_in_child();
         os::empty_stdin();
+        fd::close_number(self.host_socket);
         if !self.keep_all {
             descriptors::close_all_except(&self.kept, Keep::ListedAndSharedMemory);
         }

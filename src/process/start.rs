@@ -15,6 +15,7 @@ use super::role;
 use crate::error::{Error, Kind, Result};
 use crate::sys::fd::{self, Known, PrivateFd};
 use crate::sys::fork::{self, Forked};
+use crate::sys::fork_gate;
 use crate::sys::per_process::PerProcess;
 use crate::sys::signal::{self, Blocked};
 use crate::sys::wait::{self, Seen};
@@ -35,6 +36,7 @@ pub struct Options<'a> {
 pub fn fork() -> Result<Forked> {
     children::reap_freed();
     let own_exit_pipe = role::get().and_then(|role| role.exit_pipe);
+    let _gate = fork_gate::close()?;
     stdio::flush_before_fork();
     let forked = fork::fork().map_err(fork_failure)?;
     if forked == Forked::Child {
@@ -60,6 +62,7 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
         let host_fd = pidfd::open_self()?;
         let exit_pipe = if host_fd.is_none() { Some(fd::pipe()?) } else { None };
 
+        let gate = fork_gate::close()?;
         stdio::flush_before_fork();
         let blocked = Blocked::all();
         let pid = match fork::fork().map_err(fork_failure)? {
@@ -78,6 +81,7 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
             }
             Forked::Parent(pid) => pid,
         };
+        drop(gate);
         match hold(pid, exit_pipe) {
             Ok(watch) => {
                 let child = Child::new(pid, watch, record.clone(), options.daemon, options.detached);
