@@ -302,6 +302,7 @@ TEST(workers_are_the_first_that_a_lack_of_memory_ends) {
     char path[64];
     int own = 0, theirs = 0;
     tine_pool_t *pool = pool_of(1);
+    check_works(pool); /* it is up */
     snprintf(path, sizeof path, "/proc/%d/oom_score_adj", worker_of(pool, 0));
     FILE *file = fopen("/proc/self/oom_score_adj", "re"), *other = fopen(path, "re");
     if (file == NULL || other == NULL) SKIP("no oom_score_adj here");
