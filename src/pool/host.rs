@@ -363,6 +363,11 @@ impl Host {
             .sum()
     }
 
+    /// How often somebody was born or died in a place.
+    fn lives_of(&self, w: Thread, place: usize) -> u32 {
+        self.roll.lines.get(place).map_or(0, |line| w.load(&line.life, Acquire))
+    }
+
     /// Notes who was born.
     fn meet(&self, w: Thread, state: &mut State) {
         for (place, lodger) in state.table.lodgers.iter_mut().enumerate() {
@@ -396,8 +401,9 @@ impl Host {
             let (death, kind) = self.death(w, place);
             let partial = lodger.chunk.and_then(|(unit, length)| journal.unfinished(unit, length));
             state.table.bury(w, place as u32, death, kind, partial)?;
+            state.table.lodgers[place].life = life;
             // It may have written over what everybody may write, and its claims are nobody's now.
-            let lost = state.table.mend(w)?;
+            let lost = state.table.mend(w, |place| self.lives_of(w, place))?;
             if !lodger.left {
                 let note = format!("{}: worker {} ended: {}", self.name, lodger.pid, describe(&death, &lodger));
                 state.notes.push((Level::Info, note));
@@ -405,7 +411,6 @@ impl Host {
             if lost > 1 {
                 state.notes.push((Level::Warn, format!("{}: {lost} claims were written over", self.name)));
             }
-            state.table.lodgers[place].life = life;
             journal.begin(seed(self.pool, place as u32, life + 1));
             w.store64(&receipt.consumed, 0, Relaxed);
             // SYNC POINT: buried (release): the nursery may use the place again.
@@ -574,7 +579,7 @@ impl Host {
         let mut state = self.lock()?;
         let (queued, _) = state.table.counts();
         if queued > 0 && state.course <= Course::Closing {
-            let lost = state.table.mend(w)?;
+            let lost = state.table.mend(w, |place| self.lives_of(w, place))?;
             drop(state);
             if lost > 0 {
                 log::write(Level::Warn, || format!("{}: {lost} claims were written over", self.name));

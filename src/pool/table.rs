@@ -359,8 +359,9 @@ impl Table {
         Ok(())
     }
 
-    /// Compares what can be written over with what is true: every task that no worker has can be taken afterwards.
-    pub fn mend(&mut self, w: Thread) -> Result<u32> {
+    /// Compares what can be written over with what is true: every task that no worker has can be taken afterwards. `lives_of` tells
+    /// a place's births and deaths until now.
+    pub fn mend(&mut self, w: Thread, lives_of: impl Fn(usize) -> u32) -> Result<u32> {
         self.advance(w);
         let mut lost = 0;
         for slot in 0..self.slots.len() as u32 {
@@ -370,8 +371,11 @@ impl Table {
             }
             let had = match self.board.claim(w, slot, sequence as u32) {
                 Claim::Ready => true,
-                // It has taken it and not said so yet.
-                Claim::Running { place } => self.lodgers.get(place as usize).is_some_and(|lodger| lodger.alive),
+                // It has taken it and not said so yet; or nobody here has heard of its birth. (Asked after the claim was read: who
+                // claimed was born before.)
+                Claim::Running { place } => {
+                    self.lodgers.get(place as usize).is_some_and(|lodger| lodger.alive || lodger.life != lives_of(place as usize))
+                }
                 Claim::Other => false,
             };
             if !had {
