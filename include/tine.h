@@ -2327,7 +2327,8 @@ bool tine_queue_is_full(const struct tine_queue_t *queue);
  * Closes a queue for everybody: puts, also those that wait, answer TINE_ECLOSED; gets drain it first.
  *
  * @param queue  The queue.
- * @return TINE_OK, also if it was closed; TINE_EAGAIN: this thread holds 256 locks.
+ * @return TINE_OK, also if it was closed; TINE_EAGAIN: this thread holds 256 locks; TINE_ETIMEDOUT, not closed: for 10 s a process was
+ *         inside a call on this queue, stopped there, or its shared memory was written over.
  * @since 0.1.0
  */
 tine_status_t tine_queue_close(struct tine_queue_t *queue);
@@ -2447,10 +2448,12 @@ tine_status_t tine_semaphore_acquire(struct tine_semaphore_t *semaphore, int64_t
  *
  * @param semaphore  The semaphore.
  * @param count      How many; 0 changes nothing.
- * @return TINE_OK; TINE_EOVERFLOW: above the maximum, nothing was added.
+ * @return TINE_OK; TINE_EOVERFLOW: above the maximum, nothing was added; TINE_ETIMEDOUT, nothing added: for 10 s a process was inside a
+ *         call on this semaphore, stopped there, or its shared memory was written over.
  * @since 0.1.0
  */
-tine_status_t tine_semaphore_release(struct tine_semaphore_t *semaphore, uint32_t count);
+tine_status_t tine_semaphore_release(struct tine_semaphore_t *semaphore,
+                                     uint32_t count);
 
 /**
  * Permits that are there at this moment.
@@ -2483,7 +2486,8 @@ tine_status_t tine_event_new(const tine_event_options_t *options, struct tine_ev
  * Sets an event: releases everybody who waits, also if it is cleared at once.
  *
  * @param event  The event.
- * @return TINE_OK.
+ * @return TINE_OK; TINE_ETIMEDOUT: for 10 s a process was inside a call on this event, stopped there, or its shared memory was written
+ *         over.
  * @since 0.1.0
  */
 tine_status_t tine_event_set(struct tine_event_t *event);

@@ -37,14 +37,14 @@ pub unsafe extern "C" fn tine_event_new(
 /// Sets an event: releases everybody who waits, also if it is cleared at once.
 ///
 /// @param event  The event.
-/// @return TINE_OK.
+/// @return TINE_OK; TINE_ETIMEDOUT: for 10 s a process was inside a call on this event, stopped there, or its shared memory was written
+///         over.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_set(event: *mut tine_event_t) -> tine_status_t {
     guard::status(|| {
         // SAFETY: contract H.
-        unsafe { handle::borrow(event, "event")? }.0.set();
-        Ok(())
+        unsafe { handle::borrow(event, "event")? }.0.set()
     })
 }
 

@@ -345,7 +345,8 @@ pub unsafe extern "C" fn tine_queue_is_full(queue: *const tine_queue_t) -> bool 
 /// Closes a queue for everybody: puts, also those that wait, answer TINE_ECLOSED; gets drain it first.
 ///
 /// @param queue  The queue.
-/// @return TINE_OK, also if it was closed; TINE_EAGAIN: this thread holds 256 locks.
+/// @return TINE_OK, also if it was closed; TINE_EAGAIN: this thread holds 256 locks; TINE_ETIMEDOUT, not closed: for 10 s a process was
+///         inside a call on this queue, stopped there, or its shared memory was written over.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_close(queue: *mut tine_queue_t) -> tine_status_t {

@@ -62,7 +62,8 @@ pub unsafe extern "C" fn tine_semaphore_acquire(semaphore: *mut tine_semaphore_t
 ///
 /// @param semaphore  The semaphore.
 /// @param count      How many; 0 changes nothing.
-/// @return TINE_OK; TINE_EOVERFLOW: above the maximum, nothing was added.
+/// @return TINE_OK; TINE_EOVERFLOW: above the maximum, nothing was added; TINE_ETIMEDOUT, nothing added: for 10 s a process was inside a
+///         call on this semaphore, stopped there, or its shared memory was written over.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_semaphore_release(semaphore: *mut tine_semaphore_t, count: u32) -> tine_status_t {

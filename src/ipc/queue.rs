@@ -586,12 +586,17 @@ impl Queue {
     /// Both words at once, so that "closed" appears with nobody left asleep, wherever the closer may be killed.
     pub fn close_by<W: Words>(&self, w: W) -> Result<()> {
         let (producers, consumers) = (&self.shared.producers, &self.shared.consumers);
-        if robust::take_surely(w, &producers.section) == Taken::OwnerDied {
+        if robust::take_patiently(w, &producers.section)? == Taken::OwnerDied {
             self.recover_producers(w, Side::Producer);
         }
         robust::keep(w, &producers.section)?;
-        if robust::take_surely(w, &consumers.section) == Taken::OwnerDied {
-            self.recover_consumers(w);
+        match robust::take_patiently(w, &consumers.section) {
+            Ok(Taken::OwnerDied) => self.recover_consumers(w),
+            Ok(Taken::Clean) => {}
+            Err(stuck) => {
+                robust::release(w, &producers.section);
+                return Err(stuck);
+            }
         }
         for side in [producers, consumers] {
             w.store(side.bell(), 0, Relaxed);

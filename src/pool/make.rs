@@ -237,8 +237,10 @@ impl Pool {
         }));
         // Counted from now on, whenever the thread begins.
         let (for_thread, member) = (host.clone(), Member::new());
-        let thread =
-            std::thread::Builder::new().name("tine-pool".into()).stack_size(STACK).spawn(move || delivery::run(&for_thread, &member));
+        let thread = std::thread::Builder::new()
+            .name("tine-pool".into())
+            .stack_size(STACK)
+            .spawn(move || delivery::run(&for_thread, &member));
         let pool = Pool { host };
         match thread {
             Ok(thread) => {

@@ -10,6 +10,7 @@ use super::{RobustCell, Word, Word64};
 use crate::error::Result;
 use crate::sys::futex;
 use crate::sys::{Deadline, thread::Thread};
+use crate::timeout::Timeout;
 
 pub use crate::sys::futex::Woken;
 
@@ -17,6 +18,8 @@ pub use crate::sys::futex::Woken;
 pub trait Words: Copy {
     /// How often to look again before sleeping.
     const SPINS: u32;
+    /// How long a call without a timeout waits for a peer that is inside an operation.
+    const PATIENCE: Timeout;
 
     /// The number of the calling thread, below 2^30 and never 0.
     fn tid(self) -> u32;
@@ -65,6 +68,7 @@ pub trait Words: Copy {
 impl Words for Thread {
     // About as long as a peer on another core needs for an operation.
     const SPINS: u32 = 60;
+    const PATIENCE: Timeout = Timeout::Millis(10_000);
 
     #[inline]
     fn tid(self) -> u32 {

@@ -36,8 +36,8 @@ impl Event {
         Ok(Event { shared: slab::place()? })
     }
 
-    pub fn set(&self) {
-        set(Thread::current(), &self.shared);
+    pub fn set(&self) -> Result<()> {
+        set(Thread::current(), &self.shared)
     }
 
     pub fn clear(&self) {
@@ -63,10 +63,8 @@ pub fn clear<W: Words>(w: W, shared: &EventShared) {
 }
 
 #[inline]
-pub fn set<W: Words>(w: W, shared: &EventShared) {
-    if !set_quietly(w, shared) {
-        set_waking(w, shared);
-    }
+pub fn set<W: Words>(w: W, shared: &EventShared) -> Result<()> {
+    if set_quietly(w, shared) { Ok(()) } else { set_waking(w, shared) }
 }
 
 /// `false`: somebody sleeps.
@@ -89,8 +87,8 @@ fn published(state: u32) -> u32 {
 }
 
 #[cold]
-fn set_waking<W: Words>(w: W, shared: &EventShared) {
-    if robust::take_surely(w, &shared.section) == Taken::OwnerDied {
+fn set_waking<W: Words>(w: W, shared: &EventShared) -> Result<()> {
+    if robust::take_patiently(w, &shared.section)? == Taken::OwnerDied {
         recover(w, shared);
     }
     let seen = w.load(shared.state(), Relaxed);
@@ -107,6 +105,7 @@ fn set_waking<W: Words>(w: W, shared: &EventShared) {
         w.store(shared.state(), published(seen), Release);
     }
     robust::give(w, &shared.section);
+    Ok(())
 }
 
 pub fn wait<W: Words>(w: W, shared: &EventShared, deadline: &Deadline) -> Result<()> {
@@ -187,8 +186,8 @@ mod tests {
         assert!(!event.is_set());
         assert_eq!(event.wait(&Deadline::new(Timeout::Try)).unwrap_err().kind(), Kind::TimedOut);
         assert_eq!(event.wait(&Deadline::new(Timeout::Millis(5))).unwrap_err().kind(), Kind::TimedOut);
-        event.set();
-        event.set();
+        event.set().unwrap();
+        event.set().unwrap();
         event.wait(&Deadline::new(Timeout::Try)).unwrap();
         event.clear();
         assert!(!event.is_set());
@@ -201,7 +200,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| event.wait(&Deadline::new(Timeout::Forever)).unwrap());
             }
-            event.set();
+            event.set().unwrap();
         });
     }
 }

@@ -29,7 +29,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::{ALL, GRACE_MS};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::shm::{RobustCell, Woken, Words};
 use crate::sys::Deadline;
 use crate::timeout::Timeout;
@@ -63,15 +63,22 @@ fn take_contended<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Res
     if deadline.is_try() { acquire(w, cell, &Deadline::new(Timeout::Millis(GRACE_MS))) } else { acquire(w, cell, deadline) }
 }
 
-/// [`take`] for sections that must be entered: no time limit, and no interrupt check may end it.
-pub fn take_surely<W: Words>(w: W, cell: &RobustCell) -> Taken {
-    let forever = Deadline::new(Timeout::Forever);
+/// [`take`] for calls without a timeout: no interrupt check ends it, and it gives up only where the owner has been inside for
+/// [`Words::PATIENCE`], thousands of times longer than any section takes. That is a process that was stopped there, or garbage.
+pub fn take_patiently<W: Words>(w: W, cell: &RobustCell) -> Result<Taken> {
+    let deadline = Deadline::new(W::PATIENCE);
     loop {
-        if let Ok(Some(taken)) = take(w, cell, &forever) {
-            return taken;
+        match take(w, cell, &deadline) {
+            Ok(Some(taken)) => return Ok(taken),
+            Ok(None) => return Err(Error::new(Kind::TimedOut, STUCK)),
+            Err(_interrupted) if deadline.passed() => return Err(Error::new(Kind::TimedOut, STUCK)),
+            Err(_interrupted) => {}
         }
     }
 }
+
+const STUCK: &str =
+    "for 10 s a process was inside an operation on this object: it is stopped, or the shared memory was written over";
 
 /// Ends what [`take`] began.
 #[inline]

@@ -75,7 +75,9 @@ impl Loaded {
             (Some(before), Some(after)) if before.name == after.name => {
                 no(format!("is in {}: it was unloaded, and what was loaded since is not known to be the same", after.name))
             }
-            (Some(before), Some(after)) => no(format!("is in {} now; when the pool was made it was in {}", after.name, before.name)),
+            (Some(before), Some(after)) => {
+                no(format!("is in {} now; when the pool was made it was in {}", after.name, before.name))
+            }
         }
     }
 }

@@ -248,7 +248,7 @@ impl Scenario for Signalling {
         // Whoever sleeps on the event now must be back after it was set.
         let asleep: Vec<usize> = (0..self.waiters).filter(|&waiter| sim.sees_asleep(waiter)).collect();
         let rounds: Vec<usize> = asleep.iter().map(|&waiter| shared.back[waiter].load(SeqCst) + 1).collect();
-        event::set(sim, &shared.event);
+        event::set(sim, &shared.event).expect("nobody is inside for ever");
         for (&waiter, round) in asleep.iter().zip(rounds) {
             shared.owed[waiter].fetch_max(round, SeqCst);
         }

@@ -9,6 +9,7 @@ use super::world::{Awake, World};
 use crate::error::{Error, Kind, Result};
 use crate::shm::{RobustCell, Woken, Word, Word64, Words};
 use crate::sys::Deadline;
+use crate::timeout::Timeout;
 
 /// A simulated thread, or an observer: an observer is not scheduled and does not sleep.
 #[derive(Clone, Copy)]
@@ -74,6 +75,7 @@ fn address(word: &Word) -> usize {
 // What a dead thread is told ends every loop: its CAS succeeds, its sleeps are short.
 impl Words for Sim<'_> {
     const SPINS: u32 = 1;
+    const PATIENCE: Timeout = Timeout::Forever;
 
     fn tid(self) -> u32 {
         // An observer comes after all of them.
