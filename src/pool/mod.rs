@@ -1,15 +1,72 @@
-//! to come
+//! Pools: many workers, forked and kept by a nursery.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`make`] | making a pool; its handle |
+//! | [`host`], [`submit`], [`collect`], [`ending`] | what the host's threads do: hand tasks over and wait, take in what became of them, end the pool |
+//! | [`delivery`] | the pool's one thread in the host, which runs callbacks |
+//! | [`map`] | one function over many items |
+//! | [`table`], [`arguments`], [`job`] | the host's own account: what is true |
+//! | [`board`] | how tasks pass from the host to the workers: the algorithms over shared words |
+//! | [`journal`] | what a worker has done |
+//! | [`worker`], [`task`] | a worker's life; a task as its function sees it |
+//! | [`nursery`] | the process that forks workers, knows how they ended and replaces them |
+//!
+//! # Memory by role
+//! A worker runs code that may write anywhere. So each memory has one writer, and the others map it for reading or not at all:
+//!
+//! | memory | written by | read by | holds |
+//! |---|---|---|---|
+//! | tasks | host | all | the order of tasks, their records and arguments; what the host has read of each journal; who sleeps in the host |
+//! | journal, one for each process | its worker, by write(2): it is not mapped there | host | which tasks it began and how they ended, with their results |
+//! | roll | nursery | all | who lives, who died of what |
+//! | claims | all | all | who takes which task, who sleeps, who searches: hints and bells |
+//! | table | host, private | host | the truth |
+//!
+//! What everybody may write decides who does what next, and nothing else: a claim counts only if it agrees with the task's record,
+//! and a result only if it is in the journal of the worker that said it had begun that very task. A worker that writes over all that
+//! it can reach spoils claims and bells; the host rewrites them when it buries that worker ([`table::Table::mend`]). Other tasks'
+//! arguments and results, also earlier ones of the same worker, are out of its reach.
+//!
+//! # The life of a task
+//! 1. The host writes its record and argument, makes its claim READY and names it in the order (one store publishes it), and wakes a
+//!    worker if one sleeps and none searches.
+//! 2. A worker exchanges the claim, READY to RUNNING, writes into its journal that it begins (one entry says how its last task
+//!    ended as well), and calls the function.
+//! 3. Its end is in the journal as soon as the entry is there whole. The worker rings whoever said that it waits, and the delivery
+//!    thread if there is a callback.
+//! 4. Whoever in the host looks first takes the entry in, under the table's lock: waiting threads do it themselves. The async is
+//!    ready, or its callback goes to the delivery thread.
+//!
+//! # Deaths
+//! The nursery reaps a worker before it says so on the roll, so when the host knows of a death, everything that the worker wrote is
+//! there. A task that had begun and not ended died with it; one that was claimed and never begun goes back, first in line; all
+//! others do not notice. The place of the dead is taken by a spare worker that has already run the initializer. Whatever wake-up
+//! died with the worker is made up for: the nursery rings for everybody.
+//!
+//! # Sleeping
+//! Who sleeps says so before it looks for the last time, and who has something for it looks afterwards whether somebody sleeps;
+//! both with a fence between. Workers sleep on a word each, threads of the host on another, the delivery thread on a descriptor, for
+//! it also hears of the nursery's end. Nobody polls in an idle pool. While tasks are pending the host looks after things once a
+//! second: not needed by the protocol, but a task that writes over the claims and lives on is not noticed by any death.
+//!
+//! # Ends
+//! The nursery ends with the host: it watches a descriptor of the host's process and its end of a socket. Workers end with the
+//! nursery: the kernel kills them when its one thread ends. So whatever is killed, nobody is left.
 #![forbid(unsafe_code)]
 
 pub mod arguments;
 pub mod board;
+pub mod collect;
 pub mod delivery;
+pub mod ending;
 pub mod host;
 pub mod job;
 pub mod journal;
 pub mod make;
 pub mod map;
 pub mod nursery;
+pub mod submit;
 pub mod table;
 pub mod task;
 pub mod worker;

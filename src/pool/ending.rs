@@ -1,0 +1,226 @@
+//! The end of a pool: closing, terminating, joining, and a nursery that is gone.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+
+use super::board::phase;
+use super::collect::{ORDERED, UNKNOWN};
+use super::host::{Course, Host};
+use super::nursery::{command, stage};
+use crate::error::{Error, Kind, Result};
+use crate::log::{self, Level};
+use crate::shm::Words;
+use crate::sys::thread::Thread;
+use crate::sys::wait::{self, Child};
+use crate::sys::{Deadline, fd, nursery as os, pidfd, poll, process, signal};
+use crate::timeout::Timeout;
+
+/// How long the nursery may take to hear a command, and how long after the grace to carry it out.
+const HEARING_MS: u64 = 2_000;
+const ENDING_MS: u64 = 5_000;
+
+impl Host {
+    /// What becomes readable when the nursery ends.
+    pub(super) fn nursery_fd(&self) -> i32 {
+        self.nursery.as_ref().unwrap_or(&self.socket).as_raw_fd()
+    }
+
+    pub(super) fn nursery_is_gone(&self) -> bool {
+        pidfd::has_ended(&self.nursery_fd())
+    }
+
+    /// A host that adopts orphans (the first process of a container, a subreaper) has adopted the nursery and would keep its zombie.
+    /// For every other host it is no child, and nothing happens.
+    pub(super) fn take_zombie(&self) {
+        if let Some(nursery) = &self.nursery {
+            let _ = wait::reap(Child::Pidfd(nursery.as_fd()));
+        }
+    }
+
+    pub(super) fn kill_nursery(&self) {
+        match &self.nursery {
+            Some(nursery) => {
+                let _ = pidfd::send_signal(nursery, signal::KILL);
+            }
+            // Its number is its own as long as its end of the socket is open and it is as old as it was.
+            None if !self.nursery_is_gone() && process::start_time(self.nursery_pid) == self.nursery_start => {
+                let _ = signal::send_to_child(self.nursery_pid, signal::KILL);
+            }
+            None => {}
+        }
+    }
+
+    /// The nursery is gone: nothing comes any more. Whatever is pending ends.
+    pub(super) fn end(&self) -> Result<()> {
+        let w = Thread::current();
+        // What workers did before they died is done.
+        self.collect()?;
+        let mut state = self.lock()?;
+        if state.course == Course::Ended {
+            return Ok(());
+        }
+        self.take_zombie();
+        let in_order = w.load(&self.roll.head.stage, Acquire) == stage::ENDED;
+        if !in_order && state.course < Course::Stopping {
+            let why = format!("{}: its nursery was killed", self.name);
+            state.notes.push((Level::Error, why.clone()));
+            state.broken.get_or_insert(why);
+            self.set_phase(w, phase::STOPPING);
+            state.table.end_all(w, Kind::Canceled, None, false);
+            state.table.end_all(w, Kind::WorkerDied, Some(UNKNOWN), true);
+        }
+        state.table.end_all(w, Kind::Canceled, Some(ORDERED), true);
+        state.course = Course::Ended;
+        let joiners = state.joiners | state.table.room_bells;
+        state.table.to_ring |= joiners;
+        for lodger in &mut state.table.lodgers {
+            lodger.alive = false;
+        }
+        drop(state);
+        // The delivery thread ends with this.
+        fd::ring(self.bell.as_raw_fd());
+        self.tell_log();
+        Ok(())
+    }
+
+    /// Now and then, by whoever waits or delivers.
+    pub(super) fn look(&self) -> Result<()> {
+        if self.nursery_is_gone() {
+            return self.end();
+        }
+        let w = Thread::current();
+        let mut state = self.lock()?;
+        let (queued, _) = state.table.counts();
+        if queued > 0 && state.course <= Course::Closing {
+            let lost = state.table.mend(w, |place| self.lives_of(w, place))?;
+            drop(state);
+            if lost > 0 {
+                log::write(Level::Warn, || format!("{}: {lost} claims were written over", self.name));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn close(&self) -> Result<()> {
+        self.check_process()?;
+        self.collect()?;
+        let w = Thread::current();
+        let mut state = self.lock()?;
+        if state.course == Course::Open {
+            state.course = Course::Closing;
+            // The last task that ends is to be heard of.
+            w.store(&self.board.tasks.head.eager, 1, SeqCst);
+            state.table.to_ring |= state.table.room_bells;
+            self.go_on(w, &mut state);
+        }
+        drop(state);
+        // What ended between the last look and the store above is seen now.
+        self.collect()
+    }
+
+    /// Ends all workers; answers how many had to be killed.
+    pub fn terminate(&self, grace: Timeout) -> Result<u32> {
+        self.check_process()?;
+        let w = Thread::current();
+        let grace_ms = match grace {
+            Timeout::Forever => -1,
+            Timeout::Try => 0,
+            Timeout::Millis(millis) => i64::try_from(millis).unwrap_or(i64::MAX),
+        };
+        let ended = {
+            let _ = self.collect();
+            let mut state = self.lock()?;
+            if state.course == Course::Ended {
+                return Ok(w.load(&self.roll.head.killed, Relaxed));
+            }
+            self.stop(w, &mut state);
+            self.command(&mut state, command::TERMINATE, grace_ms)
+        };
+        if !self.was_heard(w, ended) {
+            log::write(Level::Warn, || format!("{}: its nursery does not answer and is killed", self.name));
+            self.kill_nursery();
+        }
+        let end = match grace {
+            Timeout::Forever => Deadline::new(Timeout::Forever),
+            Timeout::Try => Deadline::new(Timeout::Millis(ENDING_MS)),
+            Timeout::Millis(millis) => Deadline::new(Timeout::Millis(millis.saturating_add(ENDING_MS))),
+        };
+        if !self.await_nursery(&end) {
+            self.kill_nursery();
+            self.await_nursery(&Deadline::new(Timeout::Millis(HEARING_MS)));
+        }
+        self.end()?;
+        match w.load(&self.roll.head.stuck, Relaxed) {
+            0 => Ok(w.load(&self.roll.head.killed, Relaxed)),
+            stuck => Err(Error::new(Kind::TimedOut, format!("{}: {stuck} workers were killed and cannot die", self.name))),
+        }
+    }
+
+    /// Whether the nursery takes note of the command in time, or is gone.
+    pub(super) fn was_heard(&self, w: Thread, number: u32) -> bool {
+        let deadline = Deadline::new(Timeout::Millis(HEARING_MS));
+        loop {
+            let heard = w.load(&self.roll.head.heard, Acquire);
+            if heard.wrapping_sub(number) as i32 >= 0 || self.nursery_is_gone() {
+                return true;
+            }
+            if deadline.passed() {
+                return false;
+            }
+            let _ = w.wait(&self.roll.head.heard, heard, &deadline.at_most(100));
+        }
+    }
+
+    pub(super) fn await_nursery(&self, deadline: &Deadline) -> bool {
+        while !self.nursery_is_gone() {
+            if deadline.passed() {
+                return false;
+            }
+            // The thread's interrupt check has no say: terminate always returns anyway.
+            if poll::readable(&[self.nursery_fd()], deadline).is_err() {
+                os::nap(1);
+            }
+        }
+        true
+    }
+
+    /// Waits until everything is over and every callback has returned.
+    pub fn join(&self, timeout: Timeout) -> Result<()> {
+        self.check_process()?;
+        let deadline = Deadline::new(timeout);
+        let bell = {
+            let mut state = self.lock()?;
+            if self.is_delivering() {
+                return Err(Error::new(Kind::Busy, format!("{}: join inside a callback would wait for itself", self.name)));
+            }
+            if state.course == Course::Open {
+                return Err(Error::invalid(format!("{}: join before close or terminate", self.name)));
+            }
+            let bell = state.table.take_bell();
+            state.joiners |= 1 << bell;
+            self.publish_bells(&state.table);
+            bell
+        };
+        let joined = self.wait_with_bell(bell, &deadline, || Ok(self.lock()?.finished));
+        let mut state = self.lock()?;
+        state.table.return_bell(bell);
+        if state.table.bells_in_use & 1 << bell == 0 {
+            state.joiners &= !(1 << bell);
+        }
+        self.publish_bells(&state.table);
+        if joined? {
+            return Ok(());
+        }
+        Err(Error::new(Kind::TimedOut, format!("{}: not all workers have left in time", self.name)))
+    }
+
+    /// The delivery thread has nothing to do any more.
+    pub(super) fn finish(&self) {
+        if let Ok(mut state) = self.lock() {
+            state.finished = true;
+            let joiners = state.joiners;
+            state.table.to_ring |= joiners;
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Handing tasks over, and waiting for them.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, SeqCst};
+
+use super::host::{Host, Locked, Submission};
+use super::job::Job;
+use super::table::{ArgumentAt, Order, Table};
+use crate::error::{Error, Kind, Result};
+use crate::shm::pool::BELLS;
+use crate::shm::{Woken, Words};
+use crate::sys::thread::Thread;
+use crate::sys::{Deadline, fd, file, nursery as os};
+use crate::timeout::Timeout;
+
+/// How often who waits for a task looks itself before it sleeps.
+const LOOKS: u32 = 60;
+/// Whoever waits looks after the nursery once in a while: the delivery thread, whose task that is, may be busy with a callback.
+const LOOK_MS: u64 = 1_000;
+/// Longer arguments are copied outside of the lock.
+const COPIED_UNDER_LOCK: usize = 4 << 10;
+/// Who fills a pool of at least so many tasks sleeps so long after one of them has ended.
+const MANY: usize = 64;
+const ROOM_NAP_US: u32 = 100;
+
+impl Host {
+    pub fn submit(self: &Arc<Host>, submission: &Submission, room: &Deadline) -> Result<Arc<Job>> {
+        self.check_process()?;
+        let order = &submission.order;
+        self.loaded.check(order.function)?;
+        let host = submission.handle.then(|| Arc::downgrade(self));
+        let job = Arc::new(Job::new(submission.id, submission.callbacks, host));
+        let w = Thread::current();
+        let mut state = self.admit(room)?;
+        let slot = state.table.reserve(order, &job)?;
+        let at = state.table.argument_at(slot);
+        let mut written = Ok(());
+        if order.argument.len() <= COPIED_UNDER_LOCK {
+            written = self.copy_argument(at, order.argument);
+        } else {
+            // The slot is this task's; nobody looks at it before it is published.
+            drop(state);
+            let copied = self.copy_argument(at, order.argument);
+            state = self.lock()?;
+            // Meanwhile the pool may have been ended.
+            written = written.and(copied).and_then(|()| state.admits());
+        }
+        if let Err(error) = written.and_then(|()| state.table.publish(w, slot, order)) {
+            state.table.give_up(slot);
+            self.go_on(w, &mut state);
+            return Err(error);
+        }
+        let unwatched = !std::mem::replace(&mut state.watched, true);
+        drop(state);
+        self.board.alert(w);
+        if unwatched {
+            fd::ring(self.bell.as_raw_fd());
+        }
+        Ok(job)
+    }
+
+    /// Whether a task with this function would be admitted.
+    pub(super) fn check_submission(&self, function: usize) -> Result<()> {
+        self.loaded.check(function)?;
+        self.lock()?.admits()
+    }
+
+    /// Submits and waits. A task that is not done in time goes on for nobody.
+    pub fn apply(self: &Arc<Host>, order: Order, timeout: Timeout) -> Result<Arc<Job>> {
+        let deadline = Deadline::new(timeout);
+        let submission = Submission { order, callbacks: None, id: 0, handle: false };
+        let job = self.submit(&submission, &deadline).map_err(|error| match error.kind() {
+            Kind::Full => Error::new(Kind::TimedOut, format!("{}: no room for the task in time", self.name)),
+            _ => error,
+        })?;
+        match self.wait(&job, &deadline)? {
+            true => Ok(job),
+            false => Err(Error::new(Kind::TimedOut, "tine_pool_apply: the task is not done in time, and goes on for nobody")),
+        }
+    }
+
+    pub(super) fn copy_argument(&self, at: ArgumentAt, argument: &[u8]) -> Result<()> {
+        match at {
+            ArgumentAt::Mapped(offset) => {
+                self.board.tasks.window.write(offset, argument);
+                Ok(())
+            }
+            ArgumentAt::Behind(offset) => file::write_at(self.files.tasks.as_fd(), argument, offset).map_err(|errno| {
+                crate::sys::failure(errno, format_args!("{}: an argument of {} bytes", self.name, argument.len()))
+            }),
+        }
+    }
+
+    /// The state, once there is room for one more task.
+    pub(super) fn admit(&self, room: &Deadline) -> Result<Locked<'_>> {
+        let state = self.lock()?;
+        state.admits()?;
+        if state.table.pending < state.table.max_pending {
+            return Ok(state);
+        }
+        drop(state);
+        self.wait_for_room(room)
+    }
+
+    #[cold]
+    pub(super) fn wait_for_room(&self, room: &Deadline) -> Result<Locked<'_>> {
+        loop {
+            self.collect()?;
+            let mut state = self.lock()?;
+            state.admits()?;
+            if state.table.pending < state.table.max_pending {
+                return Ok(state);
+            }
+            if room.passed() {
+                return Err(Error::new(
+                    Kind::Full,
+                    format!("{}: {} tasks are pending already", self.name, state.table.max_pending),
+                ));
+            }
+            let bell = state.table.take_bell();
+            state.table.room_bells |= 1 << bell;
+            self.publish_bells(&state.table);
+            drop(state);
+            let waited = self.wait_with_bell(bell, room, || {
+                let state = self.lock()?;
+                Ok(state.admits().is_err() || state.table.pending < state.table.max_pending)
+            });
+            let mut state = self.lock()?;
+            state.table.return_bell(bell);
+            if state.table.bells_in_use & 1 << bell == 0 {
+                state.table.room_bells &= !(1 << bell);
+            }
+            self.publish_bells(&state.table);
+            let many = state.table.max_pending >= MANY;
+            drop(state);
+            if waited? && many {
+                // There is room for one. Whoever fills a pool soon needs more: better asleep once for many than once for each.
+                os::nap_micros(ROOM_NAP_US);
+            }
+        }
+    }
+
+    pub(super) fn publish_bells(&self, table: &Table) {
+        let (w, head) = (Thread::current(), &self.board.tasks.head);
+        w.store64(&head.bells_in_use, table.bells_in_use, SeqCst);
+        w.store64(&head.any_bells, table.room_bells, SeqCst);
+    }
+
+    // ---- Waiting ----
+
+    /// Waits until the job is ready; `false`: the time ran out.
+    pub fn wait(&self, job: &Job, deadline: &Deadline) -> Result<bool> {
+        // A callback that waits cannot wait for callbacks that come after it.
+        let delivering = self.is_delivering();
+        let ready = || job.is_ready() || delivering && job.has_ended();
+        if ready() {
+            return Ok(true);
+        }
+        let w = Thread::current();
+        if deadline.is_try() {
+            return Ok(self.is_ready(job));
+        }
+        for turn in 0..LOOKS {
+            if self.something() {
+                self.collect()?;
+            }
+            if ready() {
+                return Ok(true);
+            }
+            w.relax(turn);
+        }
+        let bell = {
+            let mut state = self.lock()?;
+            let bell = match job.bell() {
+                Some(bell) => {
+                    state.table.share_bell(bell);
+                    bell
+                }
+                None => state.table.take_bell(),
+            };
+            job.set_bell(Some(bell));
+            state.table.wait_with(w, job, bell);
+            self.publish_bells(&state.table);
+            bell
+        };
+        let waited = self.wait_with_bell(bell, deadline, || Ok(ready()));
+        let mut state = self.lock()?;
+        state.table.return_bell(bell);
+        self.publish_bells(&state.table);
+        waited
+    }
+
+    /// Sleeps until `ready`, looking whenever the bell rings.
+    pub(super) fn wait_with_bell(&self, bell: usize, deadline: &Deadline, ready: impl Fn() -> Result<bool>) -> Result<bool> {
+        let w = Thread::current();
+        let word = &self.board.claims.head.bells[bell.min(BELLS - 1)];
+        loop {
+            let heard = w.load(word, Acquire);
+            // Either the one who ends the task sees that somebody waits, or this one sees that it has ended.
+            w.fence();
+            self.collect()?;
+            if ready()? {
+                return Ok(true);
+            }
+            if deadline.passed() {
+                return Ok(false);
+            }
+            if w.wait(word, heard, &deadline.at_most(LOOK_MS))? == Woken::TimedOut {
+                self.look()?;
+            }
+        }
+    }
+
+    /// Whether the job is ready now.
+    pub fn is_ready(&self, job: &Job) -> bool {
+        let delivering = self.is_delivering();
+        if !job.is_ready() && self.anything() {
+            let _ = self.collect();
+        }
+        job.is_ready() || delivering && job.has_ended()
+    }
+
+    /// Nobody waits for the job any more: it does not start, or goes on for nobody.
+    pub(super) fn abandon_quietly(&self, job: &Job) {
+        let w = Thread::current();
+        if let Ok(mut state) = self.lock() {
+            if !state.table.cancel(w, job, Kind::Canceled) {
+                state.table.abandon(w, job);
+            }
+            self.go_on(w, &mut state);
+        }
+    }
+
+    /// Takes the task back if no worker has it.
+    pub fn cancel(&self, job: &Job) -> Result<()> {
+        self.check_process()?;
+        self.collect()?;
+        if job.has_ended() {
+            return Ok(());
+        }
+        let w = Thread::current();
+        let mut state = self.lock()?;
+        if state.table.cancel(w, job, Kind::Canceled) {
+            self.go_on(w, &mut state);
+            return Ok(());
+        }
+        if job.has_ended() {
+            return Ok(());
+        }
+        Err(Error::new(Kind::NotSupported, "tine_async_cancel of a running task: not in this version"))
+    }
+}
+
+impl Job {
+    /// Waits until the task has ended and its callback has returned.
+    pub fn wait(&self, timeout: Timeout) -> Result<()> {
+        let in_time = match self.host() {
+            Some(host) => {
+                host.check_process()?;
+                host.wait(self, &Deadline::new(timeout))?
+            }
+            // A pool that is gone has ended all its tasks.
+            None => self.has_ended(),
+        };
+        if in_time { Ok(()) } else { Err(Error::new(Kind::TimedOut, "async: the task has not ended in time")) }
+    }
+
+    pub fn is_ready_now(&self) -> Result<bool> {
+        match self.host() {
+            Some(host) => {
+                host.check_process()?;
+                Ok(host.is_ready(self))
+            }
+            None => Ok(self.has_ended()),
+        }
+    }
+
+    pub fn is_successful(&self) -> Result<bool> {
+        Ok(self.is_ready_now()? && self.outcome()?.failure.is_none())
+    }
+
+    pub fn cancel(&self) -> Result<()> {
+        match self.host() {
+            Some(host) => host.cancel(self),
+            None => Ok(()),
+        }
+    }
+}
