@@ -803,7 +803,8 @@ TEST(a_daemon_that_cannot_be_watched_is_not_started) {
     CHECK_INT(run(give_back, NULL), 0);
     CHECK_INT(getrlimit(RLIMIT_NPROC, &before), 0);
     this_and_one_more = before, this_and_one_more.rlim_cur = 2;
-    if (getuid() != 0 || setgid(54321) != 0 || setuid(54321) != 0) SKIP("needs root, to become a user with a limit");
+    const uid_t nobody_else = 100000 + (uid_t)getpid();
+    if (getuid() != 0 || setgid(nobody_else) != 0 || setuid(nobody_else) != 0) SKIP("needs root, to become a user with a limit");
     CHECK_INT(setrlimit(RLIMIT_NPROC, &this_and_one_more), 0);
     const int fds = test_count_fds();
     CHECK_STATUS(tine_process_start(give_back, NULL, &options, &process), TINE_EAGAIN);
