@@ -842,6 +842,42 @@ TEST(a_start_without_descriptors_leaves_nothing) {
     check_nothing_started(fds);
 }
 
+/* ---- Callbacks of pools: a child must not be a copy of the middle of one ---- */
+struct callback { int entered, leave; int32_t code; };
+static void start_in_callback(const tine_result_t *result, void *user_data) {
+    struct callback *callback = user_data;
+    (void)result;
+    callback->code = run(give_back, (void *)5); /* its own thread is no reason to wait */
+    tell(callback->entered, 'e');
+    hear(callback->leave);
+}
+static int32_t no_work(const void *arg, size_t arg_len, tine_task_t *task) { return (void)arg, (void)arg_len, (void)task, 0; }
+
+TEST(a_fork_waits_for_a_callback_but_not_for_ever) {
+    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+    tine_submit_options_t submit = TINE_SUBMIT_OPTIONS_INIT;
+    tine_pool_t *pool = NULL;
+    tine_process_t *process = NULL;
+    int entered[2], leave[2];
+    make_pipe(entered), make_pipe(leave);
+    struct callback callback = { entered[1], leave[0], 0 };
+    options.workers = 1, submit.callback = start_in_callback, submit.user_data = &callback;
+    CHECK_OK(tine_pool_new(&options, &pool));
+    CHECK_OK(tine_pool_submit(pool, no_work, NULL, 0, &submit, NULL));
+    CHECK_INT(hear(entered[0]), 'e');
+    CHECK_INT(callback.code, 5);
+    const int fds = test_count_fds();
+    CHECK_STATUS(tine_process_start(give_back, NULL, NULL, &process), TINE_EBUSY);
+    CHECK_MESSAGE("callback");
+    CHECK_INT(tine_fork(), TINE_EBUSY);
+    CHECK_INT(test_count_fds(), fds);
+    tell(leave[1], 'l');
+    CHECK_INT(run(give_back, (void *)6), 6);
+    CHECK_OK(tine_pool_close(pool));
+    CHECK_OK(tine_pool_join(pool, TINE_FOREVER));
+    tine_pool_free(pool);
+}
+
 TEST(bad_arguments_are_refused) {
     tine_process_t *process = NULL;
     struct { tine_process_options_t known; uint64_t newer; } options = { { .size = sizeof options }, 0 };
