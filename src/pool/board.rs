@@ -6,9 +6,9 @@
 //! bells) decide who runs what and who sleeps, never what is true: the host's own table and the workers' journals do.
 //!
 //! # A claim
-//! | bits 32..64 | bits 16..32 | bits 0..16 |
-//! |---|---|---|
-//! | generation: low half of the task's sequence number | state | place of the process that runs it |
+//! | bits 32..64 | bits 28..32 | bits 12..28 | bits 0..12 |
+//! |---|---|---|---|
+//! | generation: low half of the task's sequence number | state | life of the process that runs it | its place |
 //!
 //! A claim is taken only by comparing all of it with what the order and the task's record say, both of which only the host can
 //! write: whatever else lies there is "not to be had", and the host mends it.
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 use crate::error::Result;
-use crate::shm::pool::{BELLS, Bell, ClaimHead, LANES, Receipt, SET_WORDS, TaskHead, TaskRecord};
+use crate::shm::pool::{BELLS, Bell, ClaimHead, LANES, PROCESSES_MAX, Receipt, SET_WORDS, TaskHead, TaskRecord};
 use crate::shm::{Array, View, Window, Word, Word64, Words};
 use crate::sys::memory::{self, Access};
 
@@ -36,24 +36,34 @@ pub mod phase {
 pub const FIRST: usize = 0;
 pub const NORMAL: usize = 1;
 
-const READY: u64 = 0x5244 << 16;
-const RUNNING: u64 = 0x524e << 16;
+const READY: u64 = 0x5 << 28;
+const RUNNING: u64 = 0xa << 28;
 /// The claim of a slot without a task that can be taken.
 const NONE: u64 = 0;
+const PLACE_BITS: u32 = 12;
+const _: () = assert!(PROCESSES_MAX <= 1 << PLACE_BITS);
+
+/// A process of the pool: where it lives, and which of those that have lived there it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub place: u32,
+    /// The low half of the life.
+    pub life: u16,
+}
 
 fn ready(generation: u32) -> u64 {
     u64::from(generation) << 32 | READY
 }
 
-fn running(generation: u32, place: u32) -> u64 {
-    u64::from(generation) << 32 | RUNNING | u64::from(place)
+fn running(generation: u32, holder: Holder) -> u64 {
+    u64::from(generation) << 32 | RUNNING | u64::from(holder.life) << PLACE_BITS | u64::from(holder.place)
 }
 
 /// What a claim says to the host, which knows the task's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     Ready,
-    Running { place: u32 },
+    Running(Holder),
     Other,
 }
 
@@ -282,8 +292,9 @@ impl Board {
         let value = w.load64(claim, Acquire);
         if value == ready(generation) {
             Claim::Ready
-        } else if value & !0xffff == running(generation, 0) {
-            Claim::Running { place: (value & 0xffff) as u32 }
+        } else if value >> 28 == running(generation, Holder { place: 0, life: 0 }) >> 28 {
+            let place = value & ((1 << PLACE_BITS) - 1);
+            Claim::Running(Holder { place: place as u32, life: (value >> PLACE_BITS) as u16 })
         } else {
             Claim::Other
         }
@@ -382,17 +393,17 @@ impl Board {
 impl Board {
     /// Takes the next task.
     #[inline]
-    pub fn take<W: Words>(&self, w: W, place: u32) -> Option<Taken> {
-        (0..LANES).find_map(|lane| self.take_from(w, place, lane, false))
+    pub fn take<W: Words>(&self, w: W, holder: Holder) -> Option<Taken> {
+        (0..LANES).find_map(|lane| self.take_from(w, holder, lane, false))
     }
 
     /// [`Board::take`] without believing the hints, before a process sleeps.
-    fn take_anywhere<W: Words>(&self, w: W, place: u32) -> Option<Taken> {
-        (0..LANES).find_map(|lane| self.take_from(w, place, lane, true))
+    fn take_anywhere<W: Words>(&self, w: W, holder: Holder) -> Option<Taken> {
+        (0..LANES).find_map(|lane| self.take_from(w, holder, lane, true))
     }
 
     #[inline]
-    fn take_from<W: Words>(&self, w: W, place: u32, lane: usize, doubt: bool) -> Option<Taken> {
+    fn take_from<W: Words>(&self, w: W, holder: Holder, lane: usize, doubt: bool) -> Option<Taken> {
         let (shared, hint) = (&self.tasks.head, &self.claims.head.hints[lane]);
         // The head before the tail: it is never beyond a tail that is read later.
         let head = w.load64(&shared.heads[lane], Acquire);
@@ -402,7 +413,7 @@ impl Board {
         let begin = if doubt || tail.wrapping_sub(hinted) > tail - head { head } else { hinted };
         for position in begin..tail {
             let taken = Taken::from_order(w.load64(self.tasks.order(lane, position), Relaxed));
-            if self.claim_for(w, place, taken) {
+            if self.claim_for(w, holder, taken) {
                 w.store64(hint, position + 1, Relaxed);
                 return Some(taken);
             }
@@ -414,11 +425,11 @@ impl Board {
     }
 
     #[inline]
-    fn claim_for<W: Words>(&self, w: W, place: u32, task: Taken) -> bool {
+    fn claim_for<W: Words>(&self, w: W, holder: Holder, task: Taken) -> bool {
         let Some(claim) = self.claims.claims.get(task.slot as usize) else { return false };
         let expected = ready(task.generation);
         // Looked at first: most of what is met was taken, and a failed exchange takes the line from whoever has it.
-        w.load64(claim, Relaxed) == expected && w.cas64(claim, expected, running(task.generation, place), AcqRel).is_ok()
+        w.load64(claim, Relaxed) == expected && w.cas64(claim, expected, running(task.generation, holder), AcqRel).is_ok()
     }
 
     /// From now on what is submitted need not wake anybody: this process looks.
@@ -440,13 +451,14 @@ impl Board {
     }
 
     /// The search has found nothing: announces that this process will sleep, and looks once more. `Err` is what its bell says now.
-    pub fn lie_down<W: Words>(&self, w: W, place: u32) -> std::result::Result<Taken, u32> {
+    pub fn lie_down<W: Words>(&self, w: W, holder: Holder) -> std::result::Result<Taken, u32> {
+        let place = holder.place;
         let heard = self.claims.bells.get(place as usize).map_or(0, |bell| w.load(&bell.bell, Acquire));
         // At every moment in one of the two sets: whoever submits sees one or the other.
         insert(w, &self.claims.head.idle, place);
         remove(w, &self.claims.head.searching, place);
         w.fence();
-        match self.take_anywhere(w, place) {
+        match self.take_anywhere(w, holder) {
             Some(taken) => {
                 remove(w, &self.claims.head.idle, place);
                 Ok(taken)
@@ -498,6 +510,10 @@ mod tests {
     use super::*;
     use crate::sys::thread::Thread;
 
+    fn holder(place: u32) -> Holder {
+        Holder { place, life: 0xf003 }
+    }
+
     fn board() -> (Files, Board) {
         let (files, claims) = Files::create(Sizes { slots: 8, places: 3, arena: 4096 }).unwrap();
         let mut orders = [0, 1].map(|lane| Extent::order(&files.sizes, lane));
@@ -515,9 +531,9 @@ mod tests {
         board.publish(w, NORMAL, 0, 4, 40);
         board.publish(w, NORMAL, 1, 5, 50);
         board.publish(w, FIRST, 0, 6, 60);
-        let taken: Vec<_> = std::iter::from_fn(|| board.take(w, 1)).map(|taken| (taken.slot, taken.generation)).collect();
+        let taken: Vec<_> = std::iter::from_fn(|| board.take(w, holder(1))).map(|taken| (taken.slot, taken.generation)).collect();
         assert_eq!(taken, [(6, 60), (4, 40), (5, 50)]);
-        assert_eq!(board.claim(w, 4, 40), Claim::Running { place: 1 });
+        assert_eq!(board.claim(w, 4, 40), Claim::Running(holder(1)));
         assert_eq!(board.claim(w, 4, 41), Claim::Other);
     }
 
@@ -528,13 +544,13 @@ mod tests {
         board.publish(w, NORMAL, 1, 5, 50);
         for garbage in [u64::MAX, 77] {
             w.store64(&board.claims.head.hints[NORMAL], garbage, Relaxed);
-            assert!(board.take(w, 0).is_some());
+            assert!(board.take(w, holder(0)).is_some());
         }
         board.publish(w, NORMAL, 2, 6, 60);
         w.store64(&board.claims.head.hints[NORMAL], 3, Relaxed);
-        assert_eq!(board.take(w, 0), None);
-        assert_eq!(board.lie_down(w, 0).unwrap().slot, 6);
-        assert!(board.lie_down(w, 0).is_err());
+        assert_eq!(board.take(w, holder(0)), None);
+        assert_eq!(board.lie_down(w, holder(0)).unwrap().slot, 6);
+        assert!(board.lie_down(w, holder(0)).is_err());
     }
 
     #[test]
@@ -542,7 +558,7 @@ mod tests {
         let (w, (_files, board)) = (Thread::current(), board());
         board.publish(w, NORMAL, 0, 4, 40);
         w.store64(board.claims.claims.get(4).unwrap(), 0x4141_4141_4141_4141, Relaxed);
-        assert_eq!(board.take(w, 0), None);
+        assert_eq!(board.take(w, holder(0)), None);
         assert_eq!(board.claim(w, 4, 40), Claim::Other);
         assert!(!board.withdraw(w, 4, 40));
     }
@@ -553,12 +569,12 @@ mod tests {
         let bell = |place: usize| w.load(&board.claims.bells.get(place).unwrap().bell, Relaxed);
         board.begin_search(w, 0);
         board.begin_search(w, 1);
-        assert!(board.lie_down(w, 1).is_err());
+        assert!(board.lie_down(w, holder(1)).is_err());
         board.publish(w, NORMAL, 0, 4, 40);
         board.alert(w);
         assert_eq!(bell(1), 0);
         // The searcher finds it; there is no more, so the sleeper sleeps on.
-        assert!(board.take(w, 0).is_some());
+        assert!(board.take(w, holder(0)).is_some());
         board.end_search(w, 0);
         assert_eq!(bell(1), 0);
         board.publish(w, NORMAL, 1, 5, 50);

@@ -5,14 +5,15 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::board::phase;
-use super::host::{Course, Host, Readers, State};
+use super::host::{Course, Desk, Host, Readers, State};
 use super::job::{Death, Reason};
-use super::journal::{Reader, seed};
+use super::journal::seed;
 use super::nursery::{command, explain, fate, message, stage};
 use super::table::Lodger;
 use crate::error::{Kind, Result};
 use crate::log::{self, Level};
 use crate::shm::Words;
+use crate::shm::pool::RollLine;
 use crate::sys::thread::Thread;
 use crate::sys::wait::{Ending, Usage};
 use crate::sys::{now, nursery as os};
@@ -42,39 +43,42 @@ impl Host {
         collected
     }
 
-    pub(super) fn collect_quietly(&self, notes: &mut bool) -> Result<()> {
+    fn collect_quietly(&self, notes: &mut bool) -> Result<()> {
         let w = Thread::current();
         let mut readers = self.lock_readers()?;
+        let Readers { desks, batch } = &mut *readers;
         loop {
-            // Lives before entries: when a process is seen to be dead, all that it wrote is there.
-            let lives: u64 = self.lives(w);
-            let Readers { readers: journals, batch } = &mut *readers;
-            for (place, journal) in journals.iter_mut().enumerate() {
+            let mut changed = false;
+            for (place, desk) in desks.iter_mut().enumerate() {
+                changed |= self.look_at(w, place, desk);
                 let before = batch.len();
                 while batch.len() - before < BATCH {
-                    let Some((entry, result)) = journal.next_entry() else { break };
+                    let Some((entry, result)) = desk.reader.next_entry() else { break };
                     batch.push((place as u32, entry, result));
                 }
+                desk.more = batch.len() - before == BATCH;
             }
-            let mut state = self.lock()?;
-            let changed = lives != state.table.lives();
             if batch.is_empty() && !changed {
                 return Ok(());
             }
             // In the order in which it happened, as far as clocks of several processors can tell.
             batch.sort_by_key(|(_, entry, _)| entry.stamp);
-            self.meet(w, &mut state);
+            let mut state = self.lock()?;
+            for (place, desk) in desks.iter().enumerate().filter(|(_, desk)| desk.born) {
+                let pid = self.roll.line(place, desk.life).map_or(0, |line| w.load(&line.pid, Relaxed) as i32);
+                state.table.meet(place as u32, pid);
+            }
             for (place, entry, result) in batch.drain(..) {
                 state.table.take_in(place, &entry, result);
             }
             state.table.advance(w);
-            for (place, journal) in journals.iter().enumerate() {
+            for (place, desk) in desks.iter_mut().enumerate().filter(|(_, desk)| desk.born) {
                 if let Some(receipt) = self.board.tasks.receipts.get(place) {
-                    w.store64(&receipt.consumed, journal.position(), Release);
+                    w.store64(&receipt.consumed, desk.reader.position(), Release);
                 }
-            }
-            if changed {
-                self.bury(w, &mut state, journals)?;
+                if desk.dead && !desk.more {
+                    self.bury(w, &mut state, place, desk)?;
+                }
             }
             self.go_on(w, &mut state);
             *notes |= !state.notes.is_empty();
@@ -89,92 +93,50 @@ impl Host {
         }
     }
 
-    /// Changes with every birth and death.
-    pub(super) fn lives(&self, w: Thread) -> u64 {
-        (0..self.roll.lines.count())
-            .filter_map(|place| self.roll.lines.get(place))
-            .map(|line| u64::from(w.load(&line.life, Acquire)))
-            .sum()
-    }
-
-    /// How often somebody was born or died in a place.
-    pub(super) fn lives_of(&self, w: Thread, place: usize) -> u32 {
-        self.roll.lines.get(place).map_or(0, |line| w.load(&line.life, Acquire))
-    }
-
-    /// Notes who was born.
-    pub(super) fn meet(&self, w: Thread, state: &mut State) {
-        for (place, lodger) in state.table.lodgers.iter_mut().enumerate() {
-            let Some(line) = self.roll.lines.get(place) else { continue };
-            // SYNC POINT: life (acquire).
-            let life = w.load(&line.life, Acquire);
-            // Odd: it lives. Even and above: it was born and has died since; it is buried below.
-            if life > lodger.life && !lodger.alive {
-                let life = lodger.life + 1;
-                *lodger = Lodger { life, alive: true, pid: w.load(&line.pid, Relaxed) as i32, ..Default::default() };
-            }
+    /// Looks whether the life at a desk has begun or ended. Before its journal is read: when it is seen to be dead, all that it wrote
+    /// is there. Answers whether something has changed.
+    fn look_at(&self, w: Thread, place: usize, desk: &mut Desk) -> bool {
+        let Some(line) = self.roll.line(place, desk.life) else { return false };
+        // SYNC POINT: life (acquire).
+        let life = w.load(&line.life, Acquire);
+        desk.dead = life == desk.life + 1;
+        let newborn = !desk.born && (life == desk.life || desk.dead);
+        if newborn {
+            desk.born = true;
+            desk.reader.begin(seed(self.pool, place as u32, desk.life), w.load(&line.first_unit, Relaxed).into());
         }
+        newborn || desk.dead
     }
 
-    /// Draws the consequences of deaths. Everything that the dead wrote has been taken in.
-    pub(super) fn bury(&self, w: Thread, state: &mut State, journals: &mut [Reader]) -> Result<()> {
-        for (place, journal) in journals.iter_mut().enumerate() {
-            let (Some(line), Some(receipt)) = (self.roll.lines.get(place), self.board.tasks.receipts.get(place)) else {
-                continue;
-            };
-            let lodger = state.table.lodgers[place];
-            let life = w.load(&line.life, Acquire);
-            if !lodger.alive || life != lodger.life + 1 {
-                continue;
-            }
-            // Read after its death was seen: these are its last entries.
-            while let Some((entry, result)) = journal.next_entry() {
-                state.table.take_in(place as u32, &entry, result);
-            }
-            let lodger = state.table.lodgers[place];
-            let (death, kind) = self.death(w, place);
-            let partial = lodger.chunk.and_then(|(unit, length)| journal.unfinished(unit, length));
-            state.table.bury(w, place as u32, death, kind, partial)?;
-            state.table.lodgers[place].life = life;
-            // It may have written over what everybody may write, and its claims are nobody's now.
-            let lost = state.table.mend(w, |place| self.lives_of(w, place))?;
-            if !lodger.left {
-                let note = format!("{}: worker {} ended: {}", self.name, lodger.pid, describe(&death, &lodger));
-                state.notes.push((Level::Info, note));
-            }
-            if lost > 1 {
-                state.notes.push((Level::Warn, format!("{}: {lost} claims were written over", self.name)));
-            }
-            journal.begin(seed(self.pool, place as u32, life + 1));
-            w.store64(&receipt.consumed, 0, Relaxed);
-            // SYNC POINT: buried (release): the nursery may use the place again.
-            w.store(&receipt.buried, life, Release);
-            self.command(state, command::LOOK, 0);
-            if kind == Kind::WorkerDied && !lodger.left {
-                state.worker_deaths += 1;
-                self.count_death(w, state, &death, &lodger);
-            }
+    /// Draws the consequences of a death. Everything that the dead wrote has been taken in.
+    fn bury(&self, w: Thread, state: &mut State, place: usize, desk: &mut Desk) -> Result<()> {
+        let (Some(line), Some(receipt)) = (self.roll.line(place, desk.life), self.board.tasks.receipts.get(place)) else {
+            return Ok(());
+        };
+        let lodger = state.table.lodgers[place];
+        let (death, kind) = death(w, line);
+        let partial = lodger.chunk.and_then(|(unit, length)| desk.reader.unfinished(unit, length));
+        state.table.bury(w, place as u32, death, kind, partial)?;
+        // It may have written over what everybody may write, and its claims are nobody's now.
+        let lost = state.table.mend(w)?;
+        if lost > 1 {
+            state.notes.push((Level::Warn, format!("{}: {lost} claims were written over", self.name)));
         }
+        desk.reader.finish(w.load(&line.end_unit, Relaxed).into());
+        let buried = desk.life + 1;
+        (desk.life, desk.born, desk.dead) = (desk.life + 2, false, false);
+        w.store64(&receipt.consumed, 0, Relaxed);
+        // SYNC POINT: buried (release): who lives here now, or comes next, may use the first units.
+        w.store(&receipt.buried, buried, Release);
+        if kind == Kind::WorkerDied && !lodger.left {
+            let note = format!("{}: worker {} ended: {}", self.name, lodger.pid, describe(&death, &lodger));
+            state.notes.push((Level::Info, note));
+            state.worker_deaths += 1;
+            self.count_death(w, state, &death, &lodger);
+        }
+        // It waits for a place only when many have died and nobody was looking.
+        self.command(state, command::LOOK, 0);
         Ok(())
-    }
-
-    /// How the process in a place ended, and what that makes of the task that it ran.
-    pub(super) fn death(&self, w: Thread, place: usize) -> (Death, Kind) {
-        let Some(line) = self.roll.lines.get(place) else { return (UNKNOWN, Kind::WorkerDied) };
-        let status = w.load(&line.status, Relaxed) as i32;
-        let (ending, reason, kind) = match w.load(&line.fate, Relaxed) {
-            fate::EXITED => (Ending::Exited(status), Reason::Exit, Kind::WorkerDied),
-            fate::DUMPED => (Ending::Signaled { signal: status, core: true }, Reason::Signal, Kind::WorkerDied),
-            fate::STOPPED => (Ending::Signaled { signal: status, core: false }, Reason::Stopped, Kind::WorkerDied),
-            fate::TERMINATED => (Ending::Signaled { signal: status, core: false }, Reason::Terminated, Kind::Canceled),
-            _ => (Ending::Signaled { signal: status, core: false }, Reason::Signal, Kind::WorkerDied),
-        };
-        let usage = Usage {
-            user_us: w.load64(&line.user_us, Relaxed),
-            system_us: w.load64(&line.system_us, Relaxed),
-            peak_rss_bytes: w.load64(&line.peak_rss_bytes, Relaxed),
-        };
-        (Death { reason, ending: Some(ending), usage: Some(usage) }, kind)
     }
 
     /// Too many deaths in a row, without a finished task in between, break the pool.
@@ -254,4 +216,22 @@ fn describe(death: &Death, lodger: &Lodger) -> String {
         (None, Some(Ending::Signaled { signal, .. })) => format!("signal {signal}"),
         (None, None) => "nobody saw its end".to_owned(),
     }
+}
+
+/// How a process ended, and what that makes of the task that it ran.
+fn death(w: Thread, line: &RollLine) -> (Death, Kind) {
+    let status = w.load(&line.status, Relaxed) as i32;
+    let (ending, reason, kind) = match w.load(&line.fate, Relaxed) {
+        fate::EXITED => (Ending::Exited(status), Reason::Exit, Kind::WorkerDied),
+        fate::DUMPED => (Ending::Signaled { signal: status, core: true }, Reason::Signal, Kind::WorkerDied),
+        fate::STOPPED => (Ending::Signaled { signal: status, core: false }, Reason::Stopped, Kind::WorkerDied),
+        fate::TERMINATED => (Ending::Signaled { signal: status, core: false }, Reason::Terminated, Kind::Canceled),
+        _ => (Ending::Signaled { signal: status, core: false }, Reason::Signal, Kind::WorkerDied),
+    };
+    let usage = Usage {
+        user_us: w.load64(&line.user_us, Relaxed),
+        system_us: w.load64(&line.system_us, Relaxed),
+        peak_rss_bytes: w.load64(&line.peak_rss_bytes, Relaxed),
+    };
+    (Death { reason, ending: Some(ending), usage: Some(usage) }, kind)
 }

@@ -93,7 +93,7 @@ impl Host {
         let mut state = self.lock()?;
         let (queued, _) = state.table.counts();
         if queued > 0 && state.course <= Course::Closing {
-            let lost = state.table.mend(w, |place| self.lives_of(w, place))?;
+            let lost = state.table.mend(w)?;
             drop(state);
             if lost > 0 {
                 log::write(Level::Warn, || format!("{}: {lost} claims were written over", self.name));

@@ -58,8 +58,25 @@ pub(super) struct State {
     pub(super) notes: Vec<(Level, String)>,
 }
 
+/// A place in which processes of the pool live one after the other, and what the host has read of them.
+pub(super) struct Desk {
+    pub(super) reader: Reader,
+    /// Odd: the life that is being read, or comes next.
+    pub(super) life: u32,
+    pub(super) born: bool,
+    /// What the last look showed: it is dead, and there is more to read.
+    pub(super) dead: bool,
+    pub(super) more: bool,
+}
+
+impl Desk {
+    fn new(reader: Reader) -> Desk {
+        Desk { reader, life: 1, born: false, dead: false, more: false }
+    }
+}
+
 pub(super) struct Readers {
-    pub(super) readers: Vec<Reader>,
+    pub(super) desks: Vec<Desk>,
     pub(super) batch: Vec<(u32, Entry, std::result::Result<Option<Filled>, i32>)>,
 }
 
@@ -212,7 +229,7 @@ impl Host {
             board: parts.board,
             roll: parts.roll,
             peeks: parts.readers.iter().map(|reader| reader.peek.clone()).collect(),
-            readers: Mutex::new(Readers { readers: parts.readers, batch: Vec::new() }),
+            readers: Mutex::new(Readers { desks: parts.readers.into_iter().map(Desk::new).collect(), batch: Vec::new() }),
             state: Mutex::new(state),
             socket: parts.socket,
             nursery_start: process::start_time(parts.nursery_pid),
@@ -297,11 +314,11 @@ impl Host {
 
     /// The living workers: {which, process}.
     pub(super) fn workers(&self, w: Thread) -> impl Iterator<Item = (u32, i32)> + '_ {
-        (0..self.roll.lines.count()).filter_map(move |place| {
-            let line = self.roll.lines.get(place)?;
-            let lives = w.load(&line.life, Acquire) % 2 == 1;
-            let worker = w.load(&line.worker, Relaxed);
-            (lives && worker != 0).then(|| (worker - 1, w.load(&line.pid, Relaxed) as i32))
+        (0..self.roll.latest.count()).filter_map(move |place| {
+            let life = w.load(self.roll.latest.get(place)?, Acquire);
+            let line = self.roll.line(place, life).filter(|_| life % 2 == 1)?;
+            let worker = w.load(&line.worker, Relaxed).checked_sub(1)?;
+            Some((worker, w.load(&line.pid, Relaxed) as i32))
         })
     }
 

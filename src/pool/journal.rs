@@ -11,6 +11,10 @@
 //! which is one that the host has read to its end, or a new one. So a host that keeps up needs the first two units, the ones that it
 //! maps, and one that does not makes the file grow. Long results lie in units of their own, and the host gives their memory back.
 //!
+//! The workers that live in one place after each other share the file. Where the host has not buried the last one yet, the next one
+//! begins behind everything that was written, and comes back to the first units when the host has caught up: workers die and are
+//! replaced without the host.
+//!
 //! # An entry
 //! 64 bytes and a short result, padded to 8 bytes:
 //! {tag 4, check 4, ended 8, began 8, slot that ended 4, slot that began 4, stamp 8, length 8, code 4, flags 4, unit 8}
@@ -155,6 +159,14 @@ pub fn create() -> Result<OwnedFd> {
     Ok(fd)
 }
 
+/// The first unit behind everything that was written, for a worker whose predecessors are not buried yet.
+pub fn end_unit(fd: i32) -> u32 {
+    u32::try_from(file::length(borrow(fd)).div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+/// How much of a journal the host has read; `None` while it still reads what others have written in that place before.
+pub type Consumed = Option<u64>;
+
 /// A worker's side. Failures are errnos.
 #[derive(Debug)]
 pub struct Writer {
@@ -165,6 +177,8 @@ pub struct Writer {
     unit: u64,
     /// Within the unit.
     at: u64,
+    /// The first units are this life's.
+    home: bool,
     /// Units that were filled, oldest first, with the position at which each was left.
     filled: VecDeque<(u64, u64)>,
     /// No unit from here on was ever used, or what was there has been read.
@@ -175,18 +189,31 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(fd: i32, seed: u64) -> Writer {
-        Writer {
+    /// The journal of a life that begins in a unit.
+    pub fn new(fd: i32, seed: u64, unit: u64) -> Writer {
+        let mut writer = Writer {
             fd,
             seed,
             position: 0,
-            unit: 0,
+            unit,
             at: 0,
-            filled: (1..MAPPED_UNITS).map(|unit| (unit, 0)).collect(),
-            fresh: MAPPED_UNITS,
+            home: false,
+            filled: VecDeque::new(),
+            fresh: unit + 1,
             placed: false,
             buffer: Vec::with_capacity(HEAD + SHORT),
+        };
+        if unit < MAPPED_UNITS {
+            writer.come_home();
         }
+        writer
+    }
+
+    /// The first units are free.
+    fn come_home(&mut self) {
+        self.home = true;
+        self.filled.extend((0..MAPPED_UNITS).filter(|&unit| unit != self.unit).map(|unit| (unit, 0)));
+        self.fresh = self.fresh.max(MAPPED_UNITS);
     }
 
     /// Bytes of entries so far.
@@ -194,8 +221,8 @@ impl Writer {
         self.position
     }
 
-    /// Adds an entry; the host has read `consumed` bytes of entries. `result` is what is not LONG.
-    pub fn append(&mut self, mut entry: Entry, result: &[u8], consumed: u64) -> std::result::Result<(), i32> {
+    /// Adds an entry; the host has read `consumed`. `result` is what is not LONG.
+    pub fn append(&mut self, mut entry: Entry, result: &[u8], consumed: Consumed) -> std::result::Result<(), i32> {
         if !entry.elsewhere() {
             entry.length = result.len() as u64;
         }
@@ -204,14 +231,19 @@ impl Writer {
         // Room is kept for the entry that leads on.
         if self.at + length + HEAD as u64 > UNIT {
             let unit = self.next_unit(consumed)?;
-            self.write(&Entry { flags: flag::NEXT, unit, ..Entry::default() }, &[])?;
-            self.filled.push_back((self.unit, self.position));
-            (self.unit, self.at) = (unit, 0);
+            self.go_on_in(unit)?;
         }
         self.write(&entry, result)?;
         if entry.has(flag::LONG) || entry.has(flag::LOST) {
             self.placed = false;
         }
+        Ok(())
+    }
+
+    fn go_on_in(&mut self, unit: u64) -> std::result::Result<(), i32> {
+        self.write(&Entry { flags: flag::NEXT, unit, ..Entry::default() }, &[])?;
+        self.filled.push_back((self.unit, self.position));
+        (self.unit, self.at) = (unit, 0);
         Ok(())
     }
 
@@ -223,11 +255,28 @@ impl Writer {
         Ok(())
     }
 
+    /// Goes on in the units that the host maps, if it has read everything. For a worker that has nothing to do.
+    pub fn tidy(&mut self, consumed: Consumed) {
+        if self.unit >= MAPPED_UNITS && consumed == Some(self.position) && !self.placed {
+            if !self.home {
+                self.come_home();
+            }
+            if self.go_on_in(0).is_ok() {
+                self.filled = (1..MAPPED_UNITS).map(|unit| (unit, 0)).collect();
+                self.fresh = MAPPED_UNITS;
+            }
+        }
+    }
+
     /// A unit to go on in.
-    fn next_unit(&mut self, consumed: u64) -> std::result::Result<u64, i32> {
-        if let Some(&(unit, left)) = self.filled.front() {
-            if left <= consumed {
-                self.filled.pop_front();
+    fn next_unit(&mut self, consumed: Consumed) -> std::result::Result<u64, i32> {
+        if !self.home && consumed.is_some() {
+            self.come_home();
+        }
+        let free = |&(_, left): &(u64, u64)| consumed.is_some_and(|consumed| left <= consumed);
+        let mapped = self.filled.iter().position(|filled| filled.0 < MAPPED_UNITS && free(filled));
+        if let Some(index) = mapped.or_else(|| self.filled.iter().position(free)) {
+            if let Some((unit, _)) = self.filled.remove(index) {
                 return Ok(unit);
             }
         }
@@ -235,8 +284,8 @@ impl Writer {
     }
 
     /// So many units side by side that nobody uses.
-    fn take_fresh(&mut self, count: u64, consumed: u64) -> std::result::Result<u64, i32> {
-        if consumed == self.position && !self.placed {
+    fn take_fresh(&mut self, count: u64, consumed: Consumed) -> std::result::Result<u64, i32> {
+        if consumed == Some(self.position) && !self.placed && self.home {
             // Everything was read: only the current unit is in use.
             self.fresh = MAPPED_UNITS.max(self.unit + 1);
             self.filled.retain(|&(unit, _)| unit < MAPPED_UNITS);
@@ -251,21 +300,21 @@ impl Writer {
     }
 
     /// Makes room for a long result of `length` bytes; answers its unit.
-    pub fn place(&mut self, length: u64, consumed: u64) -> std::result::Result<u64, i32> {
+    pub fn place(&mut self, length: u64, consumed: Consumed) -> std::result::Result<u64, i32> {
         let unit = self.take_fresh(length.div_ceil(UNIT).max(1), consumed)?;
         self.placed = true;
         Ok(unit)
     }
 
     /// Puts a long result where there is room for it.
-    pub fn place_bytes(&mut self, data: &[u8], consumed: u64) -> std::result::Result<u64, i32> {
+    pub fn place_bytes(&mut self, data: &[u8], consumed: Consumed) -> std::result::Result<u64, i32> {
         let unit = self.place(data.len() as u64, consumed)?;
         file::write_below_limit(borrow(self.fd), data, unit * UNIT)?;
         Ok(unit)
     }
 
     /// A long result that is written in place, through a window of its own.
-    pub fn place_window(&mut self, length: u64, consumed: u64) -> Result<(u64, Arc<Window>)> {
+    pub fn place_window(&mut self, length: u64, consumed: Consumed) -> Result<(u64, Arc<Window>)> {
         memory::check_room(length as usize)?;
         let unit = self.place(length, consumed).map_err(|errno| crate::sys::failure(errno, "a chunk's results"))?;
         // Entries may have been there before, and the results begin as zeros.
@@ -299,6 +348,9 @@ pub struct Reader {
     pub peek: Arc<Peek>,
 }
 
+/// No entry has this tag.
+const NOBODY: u64 = 1 << 32;
+
 /// Where the next entry of a journal will be, and its tag. Read by many threads, without a lock: what they see may be old.
 #[derive(Debug)]
 pub struct Peek {
@@ -330,7 +382,7 @@ impl Reader {
     pub fn new(fd: OwnedFd) -> Result<Reader> {
         let window = Window::new(fd.as_fd(), (MAPPED_UNITS * UNIT) as usize, Access::Read)?;
         window.keep_from_children()?;
-        let peek = Arc::new(Peek { window: window.clone(), at: AtomicU64::new(0), tag: AtomicU64::new(1 << 32) });
+        let peek = Arc::new(Peek { window: window.clone(), at: AtomicU64::new(0), tag: AtomicU64::new(NOBODY) });
         Ok(Reader { fd, window, seed: 0, position: 0, unit: 0, at: 0, ahead: Vec::new(), ahead_at: 0, peek })
     }
 
@@ -338,12 +390,18 @@ impl Reader {
         self.fd.as_raw_fd()
     }
 
-    /// A new life begins.
-    pub fn begin(&mut self, seed: u64) {
-        file::punch_from(self.fd.as_fd(), MAPPED_UNITS * UNIT);
-        (self.seed, self.position, self.unit, self.at) = (seed, 0, 0, 0);
+    /// A life begins in a unit.
+    pub fn begin(&mut self, seed: u64, unit: u64) {
+        (self.seed, self.position, self.unit, self.at) = (seed, 0, unit, 0);
         self.ahead.clear();
         self.publish_peek();
+    }
+
+    /// The life is over, and everything that it wrote was read: gives the memory of the units before `end` back.
+    pub fn finish(&mut self, end: u64) {
+        file::punch(self.fd.as_fd(), MAPPED_UNITS * UNIT, end.saturating_sub(MAPPED_UNITS) * UNIT);
+        self.peek.at.store(0, Relaxed);
+        self.peek.tag.store(NOBODY, Relaxed);
     }
 
     /// Bytes of entries that were read.
@@ -437,8 +495,8 @@ mod tests {
         let fd = create().unwrap();
         let seed = seed(7, 1, 1);
         let mut reader = Reader::new(crate::sys::fd::duplicate(&fd).unwrap()).unwrap();
-        reader.begin(seed);
-        (Writer::new(std::os::fd::IntoRawFd::into_raw_fd(fd), seed), reader)
+        reader.begin(seed, 0);
+        (Writer::new(std::os::fd::IntoRawFd::into_raw_fd(fd), seed, 0), reader)
     }
 
     fn ended(sequence: u64) -> Entry {
@@ -451,7 +509,7 @@ mod tests {
         assert!(reader.next_entry().is_none() && reader.peek.something() == Some(false));
         for number in 0..5000u64 {
             let result = vec![number as u8; (number % 300) as usize];
-            writer.append(ended(number), &result, reader.position()).unwrap();
+            writer.append(ended(number), &result, Some(reader.position())).unwrap();
             assert_eq!(reader.peek.something(), Some(true));
             let (entry, data) = reader.next_entry().unwrap();
             assert_eq!((entry.ended, entry.length as usize), (number, result.len()));
@@ -468,7 +526,7 @@ mod tests {
         let (mut writer, mut reader) = both();
         for round in 0..3 {
             for number in 0..3000u64 {
-                writer.append(ended(number), &[round; 100], reader.position()).unwrap();
+                writer.append(ended(number), &[round; 100], Some(reader.position())).unwrap();
             }
             assert!(writer.fresh > MAPPED_UNITS);
             for number in 0..3000 {
@@ -484,9 +542,9 @@ mod tests {
         let data = vec![9; 1 << 20];
         let mut units = Vec::new();
         for _ in 0..3 {
-            let unit = writer.place_bytes(&data, reader.position()).unwrap();
+            let unit = writer.place_bytes(&data, Some(reader.position())).unwrap();
             let entry = Entry { flags: flag::ENDED | flag::LONG, unit, length: data.len() as u64, ..Entry::default() };
-            writer.append(entry, &[], reader.position()).unwrap();
+            writer.append(entry, &[], Some(reader.position())).unwrap();
             assert_eq!(reader.next_entry().unwrap().1.unwrap().as_deref(), Some(&data[..]));
             units.push(unit);
         }
@@ -496,8 +554,31 @@ mod tests {
     #[test]
     fn what_another_life_left_is_no_entry() {
         let (mut writer, mut reader) = both();
-        writer.append(ended(1), &[], 0).unwrap();
-        reader.begin(seed(7, 1, 2));
+        writer.append(ended(1), &[], Some(0)).unwrap();
+        reader.begin(seed(7, 1, 2), 0);
         assert!(reader.next_entry().is_none());
+    }
+
+    #[test]
+    fn a_successor_begins_behind_and_comes_home_when_its_predecessor_is_buried() {
+        let (mut first, mut reader) = both();
+        for number in 0..700 {
+            first.append(ended(number), &[1; 40], None).unwrap();
+        }
+        let unit = u64::from(end_unit(first.fd));
+        assert!(unit >= MAPPED_UNITS);
+        let mut second = Writer::new(first.fd, seed(7, 1, 3), unit);
+        second.append(ended(1000), b"second", None).unwrap();
+        for number in 0..700 {
+            assert_eq!(reader.next_entry().unwrap().0.ended, number);
+        }
+        assert!(reader.next_entry().is_none());
+        reader.finish(unit);
+        reader.begin(seed(7, 1, 3), unit);
+        assert_eq!(reader.next_entry().unwrap().0.ended, 1000);
+        second.tidy(Some(reader.position()));
+        second.append(ended(1001), b"", Some(reader.position())).unwrap();
+        assert_eq!(reader.next_entry().unwrap().0.ended, 1001);
+        assert!(reader.unit < MAPPED_UNITS && reader.peek.something() == Some(false));
     }
 }

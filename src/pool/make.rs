@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use super::board::{Board, Claims, Files, Sizes, Tasks};
 use super::delivery;
 use super::host::{Host, Parts};
-use super::journal::{self, Reader, seed};
+use super::journal::{self, Reader};
 use super::nursery::{Lodger, Nursery, Roll, command, explain, message, stage, step};
 use super::table::Table;
 use super::task::Code;
@@ -159,9 +159,8 @@ impl Pool {
         let (roll, roll_seen) =
             (Roll::map(&roll_fd, sizes.places, Access::Read)?, Roll::map(&roll_fd, sizes.places, Access::Read)?);
         let (mut readers, mut journals) = (Vec::new(), Vec::new());
-        for place in 0..sizes.places {
-            let mut reader = Reader::new(fd::above_stdio(journal::create()?)?)?;
-            reader.begin(seed(pool, place as u32, 1));
+        for _ in 0..sizes.places {
+            let reader = Reader::new(fd::above_stdio(journal::create()?)?)?;
             journals.push(reader.fd());
             readers.push(reader);
         }

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::board::{Board, phase};
+use super::journal;
 use super::task::Code;
 use super::worker;
 use crate::error::Result;
-use crate::shm::pool::{RollHead, RollLine};
-use crate::shm::{Array, View, Window, Words};
+use crate::shm::pool::{LIVES, RollHead, RollLine};
+use crate::shm::{Array, View, Window, Word, Words};
 use crate::sys::descriptors::{self, Keep};
 use crate::sys::fork::{self, Forked};
 use crate::sys::memory::Access;
@@ -95,17 +96,30 @@ const REFUSALS_MAX: u32 = 20;
 pub struct Roll {
     pub window: Arc<Window>,
     pub head: View<RollHead>,
-    pub lines: Array<RollLine>,
+    /// Of each place: births and deaths until now.
+    pub latest: Array<Word>,
+    /// The last [`LIVES`] lives in each place.
+    lines: Array<RollLine>,
 }
 
 impl Roll {
+    fn lines_at(places: usize) -> usize {
+        (size_of::<RollHead>() + places * size_of::<Word>()).next_multiple_of(size_of::<RollLine>())
+    }
+
     pub fn length(places: usize) -> usize {
-        size_of::<RollHead>() + places * size_of::<RollLine>()
+        Roll::lines_at(places) + places * LIVES * size_of::<RollLine>()
     }
 
     pub fn map(fd: &OwnedFd, places: usize, access: Access) -> Result<Roll> {
         let window = Window::new(fd.as_fd(), Roll::length(places), access)?;
-        Ok(Roll { head: window.object(0)?, lines: window.array(size_of::<RollHead>(), places)?, window })
+        let (head, latest) = (window.object(0)?, window.array(size_of::<RollHead>(), places)?);
+        Ok(Roll { head, latest, lines: window.array(Roll::lines_at(places), places * LIVES)?, window })
+    }
+
+    /// The line of a life in a place.
+    pub fn line(&self, place: usize, life: u32) -> Option<&RollLine> {
+        self.lines.get(place * LIVES + life as usize / 2 % LIVES)
     }
 }
 
@@ -243,7 +257,7 @@ impl Keeper<'_> {
             self.fail_to_begin(step::THREADS, 0);
         }
         for worker in 1..=self.nursery.workers {
-            if let Err(errno) = self.bear(worker as usize - 1, worker) {
+            if let Err(errno) = self.bear(worker as usize - 1, worker, 0) {
                 self.fail_to_begin(step::FORK, errno);
             }
         }
@@ -307,12 +321,14 @@ impl Keeper<'_> {
     }
 
     fn try_to_bear(&mut self, worker: u32) {
-        let receipts = &self.nursery.board.tasks.receipts;
-        let free = |place: usize, lodger: &Lodger| {
-            let buried = receipts.get(place).map_or(0, |receipt| self.w.load(&receipt.buried, Acquire));
-            lodger.pid == 0 && buried == lodger.life
+        // Where the host is done with everybody who has lived there, or at least not far behind.
+        let behind = |place: usize, lodger: &Lodger| {
+            let receipt = self.nursery.board.tasks.receipts.get(place)?;
+            let behind = lodger.life.wrapping_sub(self.w.load(&receipt.buried, Acquire));
+            (lodger.pid == 0 && behind as usize <= 2 * (LIVES - 2)).then_some(behind)
         };
-        let Some(place) = self.lodgers.iter().enumerate().position(|(place, lodger)| free(place, lodger)) else { return };
+        let free = self.lodgers.iter().enumerate().filter_map(|(place, lodger)| Some((behind(place, lodger)?, place)));
+        let Some((behind, place)) = free.min() else { return };
         if self.failed || now() < self.patience_until {
             return;
         }
@@ -325,7 +341,8 @@ impl Keeper<'_> {
             }
             return;
         }
-        match self.bear(place, worker) {
+        let unit = if behind == 0 { 0 } else { journal::end_unit(self.nursery.journals[place]) };
+        match self.bear(place, worker, unit) {
             Ok(()) => {
                 self.refusals = 0;
                 if worker != 0 {
@@ -354,27 +371,32 @@ impl Keeper<'_> {
         self.w.store(restarts, self.w.load(restarts, Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// Forks a process of the pool. Fails with an errno.
-    fn bear(&mut self, place: usize, worker: u32) -> std::result::Result<(), i32> {
-        let (Some(lodger), Some(line)) = (self.lodgers.get_mut(place), self.nursery.roll.lines.get(place)) else { return Ok(()) };
+    /// Forks a process of the pool, whose journal begins in a unit. Fails with an errno.
+    fn bear(&mut self, place: usize, worker: u32, unit: u32) -> std::result::Result<(), i32> {
+        let (roll, w) = (&self.nursery.roll, self.w);
+        let (Some(lodger), Some(latest)) = (self.lodgers.get_mut(place), roll.latest.get(place)) else { return Ok(()) };
         let life = lodger.life.wrapping_add(1);
+        let Some(line) = roll.line(place, life) else { return Ok(()) };
         self.births += 1;
-        self.w.store(&line.worker, worker, Relaxed);
+        w.store(&line.worker, worker, Relaxed);
+        w.store(&line.first_unit, unit, Relaxed);
         let pid = match fork::fork_quiet()? {
             Forked::Child => worker::run(self.nursery, self.own_pid, place as u32, life, self.births),
             Forked::Parent(pid) => pid,
         };
         *lodger = Lodger { pid, life, worker, stopped: 0, killed: 0 };
-        self.w.store(&line.pid, pid as u32, Relaxed);
+        w.store(&line.pid, pid as u32, Relaxed);
         // SYNC POINT: life (release). The process waits for it, so nothing of it is seen before its name.
-        self.w.store(&line.life, life, Release);
-        self.w.wake(&line.life, 1);
+        w.store(&line.life, life, Release);
+        w.store(latest, life, Release);
+        w.wake(&line.life, 1);
         self.tell_host();
         Ok(())
     }
 
     fn promote(&mut self, place: usize, worker: u32) {
-        if let (Some(lodger), Some(line)) = (self.lodgers.get_mut(place), self.nursery.roll.lines.get(place)) {
+        let Some(lodger) = self.lodgers.get_mut(place) else { return };
+        if let Some(line) = self.nursery.roll.line(place, lodger.life) {
             lodger.worker = worker;
             self.w.store(&line.worker, worker, Release);
             self.nursery.board.ring(self.w, place as u32);
@@ -407,7 +429,9 @@ impl Keeper<'_> {
     }
 
     fn bury(&mut self, place: usize, ending: Ending, usage: Usage) {
-        let (Some(lodger), Some(line)) = (self.lodgers.get_mut(place), self.nursery.roll.lines.get(place)) else { return };
+        let (roll, journals) = (&self.nursery.roll, &self.nursery.journals);
+        let (Some(lodger), Some(latest)) = (self.lodgers.get_mut(place), roll.latest.get(place)) else { return };
+        let Some(line) = roll.line(place, lodger.life) else { return };
         let (status, fate) = match ending {
             Ending::Exited(code) => (code, fate::EXITED),
             Ending::Signaled { signal, core: false } => (signal, fate::SIGNALED),
@@ -426,8 +450,10 @@ impl Keeper<'_> {
         self.w.store64(&line.system_us, usage.system_us, Relaxed);
         let peak = Some(usage.peak_rss_bytes).filter(|&peak| peak > self.inherited_rss);
         self.w.store64(&line.peak_rss_bytes, peak.unwrap_or(0), Relaxed);
+        self.w.store(&line.end_unit, journal::end_unit(journals[place]), Relaxed);
         // SYNC POINT: life (release): its end is there, and nothing of it comes any more.
         self.w.store(&line.life, life, Release);
+        self.w.store(latest, life, Release);
 
         let board = &self.nursery.board;
         let ready = board.claims.bells.get(place).map_or(0, |bell| self.w.load(&bell.ready, Relaxed));

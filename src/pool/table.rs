@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::arguments::{Arguments, Place};
-use super::board::{Board, Claim, Extent, FIRST, Files, NORMAL};
+use super::board::{Board, Claim, Extent, FIRST, Files, Holder, NORMAL};
 use super::job::{Death, Job, Outcome};
 use super::journal::{Entry, flag};
 use super::task::flags;
@@ -70,9 +70,10 @@ struct Lane {
 /// What a process of the pool is doing, as far as it has said.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lodger {
+    /// Odd: the life that the host knows of, or (while not alive) the next one.
     pub life: u32,
+    /// Born, and not buried.
     pub alive: bool,
-    pub worker: u32,
     pub pid: i32,
     /// {slot, sequence}
     pub running: Option<(u32, u64)>,
@@ -128,7 +129,7 @@ impl Table {
             done: 0,
             failed: 0,
             finished: 0,
-            lodgers: vec![Lodger::default(); sizes.places],
+            lodgers: vec![Lodger { life: 1, ..Lodger::default() }; sizes.places],
             deliveries: VecDeque::new(),
             to_ring: 0,
             bells: [0; BELLS],
@@ -136,11 +137,6 @@ impl Table {
             room_bells: 0,
             files,
         }
-    }
-
-    /// Changes with every birth and death that was noted.
-    pub fn lives(&self) -> u64 {
-        self.lodgers.iter().map(|lodger| u64::from(lodger.life)).sum()
     }
 
     /// Gives the task a slot and room for its argument; the caller has seen that it is admitted.
@@ -302,6 +298,13 @@ impl Table {
         }
     }
 
+    /// The next process in a place was born.
+    pub fn meet(&mut self, place: u32, pid: i32) {
+        if let Some(lodger) = self.lodgers.get_mut(place as usize) {
+            (lodger.alive, lodger.pid) = (true, pid);
+        }
+    }
+
     /// What a worker has written. `place` is alive, or was when it wrote that.
     pub fn take_in(&mut self, place: u32, entry: &Entry, result: std::result::Result<Option<Filled>, i32>) {
         let Some(lodger) = self.lodgers.get_mut(place as usize) else { return };
@@ -339,8 +342,8 @@ impl Table {
     /// The process in `place` is dead, and all that it wrote was taken in. `partial` is what it left of a chunk.
     pub fn bury(&mut self, w: Thread, place: u32, death: Death, kind: Kind, partial: Option<Filled>) -> Result<()> {
         let Some(lodger) = self.lodgers.get_mut(place as usize) else { return Ok(()) };
-        lodger.alive = false;
-        let (running, pid) = (lodger.running.take(), lodger.pid);
+        let (running, pid) = (lodger.running, lodger.pid);
+        *lodger = Lodger { life: lodger.life.wrapping_add(2), ..Lodger::default() };
         if let Some((slot, sequence)) = running.filter(|&(slot, sequence)| self.runs(slot, sequence, place)) {
             let task = &mut self.slots[slot as usize];
             if kind == Kind::WorkerDied && task.attempt < task.attempts {
@@ -359,9 +362,8 @@ impl Table {
         Ok(())
     }
 
-    /// Compares what can be written over with what is true: every task that no worker has can be taken afterwards. `lives_of` tells
-    /// a place's births and deaths until now.
-    pub fn mend(&mut self, w: Thread, lives_of: impl Fn(usize) -> u32) -> Result<u32> {
+    /// Compares what can be written over with what is true: every task that no worker has can be taken afterwards.
+    pub fn mend(&mut self, w: Thread) -> Result<u32> {
         self.advance(w);
         let mut lost = 0;
         for slot in 0..self.slots.len() as u32 {
@@ -371,10 +373,9 @@ impl Table {
             }
             let had = match self.board.claim(w, slot, sequence as u32) {
                 Claim::Ready => true,
-                // It has taken it and not said so yet; or nobody here has heard of its birth. (Asked after the claim was read: who
-                // claimed was born before.)
-                Claim::Running { place } => {
-                    self.lodgers.get(place as usize).is_some_and(|lodger| lodger.alive || lodger.life != lives_of(place as usize))
+                // It has taken it and not said so yet, or the host has not read that yet: unless it is buried.
+                Claim::Running(Holder { place, life }) => {
+                    self.lodgers.get(place as usize).is_some_and(|lodger| life.wrapping_sub(lodger.life as u16) as i16 >= 0)
                 }
                 Claim::Other => false,
             };

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::board::Board;
-use super::journal::{Entry, SHORT, Writer, flag};
+use super::journal::{Consumed, Entry, SHORT, Writer, flag};
 use crate::error::{Error, Kind, Result};
 use crate::shm::pool::ChunkHead;
 use crate::shm::{View, Window, Words};
@@ -49,6 +49,7 @@ pub struct Task {
 pub(super) struct Reply {
     pub(super) journal: Writer,
     place: u32,
+    life: u32,
     short: Vec<u8>,
     /// {unit, length}
     long: Option<(u64, u64)>,
@@ -70,7 +71,7 @@ struct Chunk {
 }
 
 impl Task {
-    pub(super) fn new(board: Arc<Board>, place: u32, worker: u32, state: usize, journal: Writer) -> Task {
+    pub(super) fn new(board: Arc<Board>, place: u32, life: u32, worker: u32, state: usize, journal: Writer) -> Task {
         let (short, long, chunk) = (Vec::new(), None, None);
         Task {
             board,
@@ -79,7 +80,7 @@ impl Task {
             id: Cell::new(0),
             attempt: Cell::new(0),
             slot: Cell::new(0),
-            reply: Mutex::new(Reply { journal, place, short, long, limit: u64::MAX, too_long: false, chunk }),
+            reply: Mutex::new(Reply { journal, place, life, short, long, limit: u64::MAX, too_long: false, chunk }),
         }
     }
 
@@ -111,19 +112,21 @@ impl Task {
     /// Keeps the result; a second one takes the place of the first.
     pub fn reply(&self, data: &[u8]) -> Result<()> {
         let mut said = self.said();
-        let consumed = consumed(&self.board, said.place);
+        let consumed = consumed(&self.board, said.place, said.life);
         said.keep(data, consumed)
     }
 }
 
 /// How much of its journal the host has read.
-pub(super) fn consumed(board: &Board, place: u32) -> u64 {
-    let receipt = board.tasks.receipts.get(place as usize);
-    receipt.map_or(0, |receipt| Thread::current().load64(&receipt.consumed, Acquire))
+pub(super) fn consumed(board: &Board, place: u32, life: u32) -> Consumed {
+    let (w, receipt) = (Thread::current(), board.tasks.receipts.get(place as usize)?);
+    // SYNC POINT: buried (acquire): with it comes that nothing of this life was read yet, or what was.
+    let buried = w.load(&receipt.buried, Acquire);
+    (buried == life - 1).then(|| w.load64(&receipt.consumed, Acquire))
 }
 
 impl Reply {
-    fn keep(&mut self, data: &[u8], consumed: u64) -> Result<()> {
+    fn keep(&mut self, data: &[u8], consumed: Consumed) -> Result<()> {
         if data.len() as u64 > self.limit {
             self.too_long = true;
             let limit = self.limit;
@@ -175,14 +178,14 @@ impl Reply {
         }
     }
 
-    pub(super) fn append(&mut self, entry: Entry, consumed: u64) -> std::result::Result<(), i32> {
+    pub(super) fn append(&mut self, entry: Entry, consumed: Consumed) -> std::result::Result<(), i32> {
         let result: &[u8] =
             if entry.has(flag::ENDED) && !entry.has(flag::LONG) && !entry.has(flag::LOST) { &self.short } else { &[] };
         self.journal.append(entry, result, consumed)
     }
 
     /// Makes room for the results of a chunk; answers the entry that says so.
-    pub(super) fn begin_chunk(&mut self, items: usize, result_size: u64, consumed: u64) -> Result<Entry> {
+    pub(super) fn begin_chunk(&mut self, items: usize, result_size: u64, consumed: Consumed) -> Result<Entry> {
         self.begin(result_size);
         let bytes = result_size.checked_mul(items as u64).and_then(|bytes| bytes.checked_add(size_of::<ChunkHead>() as u64));
         let length = bytes.ok_or_else(|| Error::new(Kind::NoSpace, "the results of a chunk are too long"))?;

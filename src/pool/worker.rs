@@ -5,8 +5,8 @@
 use std::ffi::CString;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::board::{Taken, phase};
-use super::journal::{Entry, UNIT, Writer, flag, seed};
+use super::board::{Holder, Taken, phase};
+use super::journal::{Consumed, Entry, UNIT, Writer, flag, seed};
 use super::nursery::Nursery;
 use super::task::{Task, consumed, flags};
 use crate::process::children;
@@ -34,6 +34,7 @@ struct Worker<'a> {
     epoch: u64,
     parent: i32,
     place: u32,
+    life: u32,
     bell_fd: i32,
     /// A descriptor of the task memory, for arguments that are not mapped.
     tasks_fd: i32,
@@ -73,10 +74,10 @@ pub(super) fn run(nursery: &Nursery, parent: i32, place: u32, life: u32, number:
     role::set(Role { host_pid: nursery.host_pid, host_fd, name: Box::leak(name.into_boxed_c_str()), exit_pipe: None });
 
     let w = Thread::current();
-    let worker = Worker { w, nursery, epoch: thread::epoch(), parent, place, bell_fd, tasks_fd, rung: 0, searching: false };
-    worker.wait_until_entered(life);
+    let worker = Worker { w, nursery, epoch: thread::epoch(), parent, place, life, bell_fd, tasks_fd, rung: 0, searching: false };
+    let unit = worker.wait_until_entered();
     signal::unblock_all();
-    worker.live(Writer::new(journal_fd, seed(nursery.pool, place, life)), life)
+    worker.live(Writer::new(journal_fd, seed(nursery.pool, place, life), unit))
 }
 
 /// The end of a worker, also when a task calls exit(3): its own children as at the end of any main, its output flushed.
@@ -87,23 +88,32 @@ fn leave(code: i32) -> ! {
 }
 
 impl Worker<'_> {
-    /// Until the nursery has written down who this is: before that, nobody could say of whom a task or a death is.
-    fn wait_until_entered(&self, life: u32) {
-        let Some(line) = self.nursery.roll_seen.lines.get(self.place as usize) else { fork::exit_now(DISABLED) };
+    /// Until the nursery has written down who this is: before that, nobody could say of whom a task or a death is. Answers where
+    /// the journal begins.
+    fn wait_until_entered(&self) -> u64 {
+        let Some(line) = self.nursery.roll_seen.line(self.place as usize, self.life) else { fork::exit_now(DISABLED) };
         loop {
             let seen = self.w.load(&line.life, Acquire);
-            if seen == life {
-                return;
+            if seen == self.life {
+                return self.w.load(&line.first_unit, Relaxed).into();
             }
             let _ = self.w.wait(&line.life, seen, &Deadline::new(Timeout::Forever));
         }
     }
 
-    fn live(mut self, mut journal: Writer, life: u32) -> ! {
+    fn holder(&self) -> Holder {
+        Holder { place: self.place, life: self.life as u16 }
+    }
+
+    fn consumed(&self) -> Consumed {
+        consumed(&self.nursery.board, self.place, self.life)
+    }
+
+    fn live(mut self, mut journal: Writer) -> ! {
         let state = match self.nursery.code.initialize() {
             Ok(state) => state,
             Err(code) => {
-                let _ = journal.append(Entry { flags: flag::REFUSED, code, ..Entry::default() }, &[], 0);
+                let _ = journal.append(Entry { flags: flag::REFUSED, code, ..Entry::default() }, &[], self.consumed());
                 self.ring_delivery();
                 leave(REFUSED)
             }
@@ -111,12 +121,12 @@ impl Worker<'_> {
         stdio::flush_at_end();
         // What the initializer did (setuid clears it) must not make an orphan of this worker.
         self.look_after_nursery();
-        let _ = journal.append(Entry { flags: flag::READY, ..Entry::default() }, &[], 0);
+        let _ = journal.append(Entry { flags: flag::READY, ..Entry::default() }, &[], self.consumed());
         if let Some(bell) = self.nursery.board.claims.bells.get(self.place as usize) {
-            self.w.store(&bell.ready, life, Release);
+            self.w.store(&bell.ready, self.life, Release);
         }
         let worker = self.wait_for_turn();
-        let task = Task::new(self.nursery.board.clone(), self.place, worker.unwrap_or(0), state, journal);
+        let task = Task::new(self.nursery.board.clone(), self.place, self.life, worker.unwrap_or(0), state, journal);
         if worker.is_some() {
             self.work(&task);
         }
@@ -127,7 +137,7 @@ impl Worker<'_> {
 
     /// A spare worker waits until it takes the place of another. `None`: the pool was closed before.
     fn wait_for_turn(&self) -> Option<u32> {
-        let line = self.nursery.roll_seen.lines.get(self.place as usize)?;
+        let line = self.nursery.roll_seen.line(self.place as usize, self.life)?;
         let bell = &self.nursery.board.claims.bells.get(self.place as usize)?.bell;
         loop {
             let heard = self.w.load(bell, Acquire);
@@ -148,11 +158,11 @@ impl Worker<'_> {
         let mut last: Option<Last> = None;
         for round in 0u32.. {
             let open = board.phase(self.w) == phase::OPEN;
-            let mut taken = if open { board.take(self.w, self.place) } else { None };
+            let mut taken = if open { board.take(self.w, self.holder()) } else { None };
             if taken.is_none() {
                 // Told at once: there is no entry of a next task to go with it.
                 self.settle(task, last.take());
-                taken = self.wait_for_task();
+                taken = self.wait_for_task(task);
             }
             if self.searching {
                 board.end_search(self.w, self.place);
@@ -167,7 +177,7 @@ impl Worker<'_> {
     }
 
     /// Looks for a task, for a while awake and then asleep. `None`: leave.
-    fn wait_for_task(&mut self) -> Option<Taken> {
+    fn wait_for_task(&mut self, task: &Task) -> Option<Taken> {
         let board = &self.nursery.board;
         let bell = &board.claims.bells.get(self.place as usize)?.bell;
         loop {
@@ -182,13 +192,14 @@ impl Worker<'_> {
             }
             for turn in 0..LOOKS {
                 self.w.relax(turn);
-                if let Some(taken) = board.take(self.w, self.place) {
+                if let Some(taken) = board.take(self.w, self.holder()) {
                     return Some(taken);
                 }
             }
             self.look_after_nursery();
+            task.said().journal.tidy(self.consumed());
             self.searching = false;
-            match board.lie_down(self.w, self.place) {
+            match board.lie_down(self.w, self.holder()) {
                 Ok(taken) => return Some(taken),
                 Err(heard) => {
                     // Whoever changes the phase rings afterwards.
@@ -228,7 +239,7 @@ impl Worker<'_> {
         if items > 1 {
             // The last result is still in the buffer that the chunk's replies use.
             self.settle(task, last.take());
-            let consumed = consumed(&self.nursery.board, self.place);
+            let consumed = self.consumed();
             match task.said().begin_chunk(items, load(&record.result_size), consumed) {
                 Ok(chunk) => {
                     begins = Entry { flags: flag::BEGAN | flag::CHUNK, unit: chunk.unit, length: chunk.length, ..begins }
@@ -316,10 +327,10 @@ impl Worker<'_> {
     /// without a journal there is nothing to do at all.
     fn write(&self, task: &Task, entry: Entry) -> u64 {
         loop {
-            let consumed = consumed(&self.nursery.board, self.place);
+            let consumed = self.consumed();
             let mut said = task.said();
             match said.append(entry, consumed) {
-                Ok(()) => return said.journal.position() - consumed,
+                Ok(()) => return said.journal.position() - consumed.unwrap_or(0),
                 Err(errno) if number::is_no_room(errno) => {
                     drop(said);
                     self.look_after_nursery();

@@ -10,6 +10,8 @@ pub const SET_WORDS: usize = PROCESSES_MAX.div_ceil(64);
 pub const BELLS: usize = 64;
 /// Orders of tasks: those that go first, and all others.
 pub const LANES: usize = 2;
+/// Lives in one place that the roll remembers: so many workers may die there while the host does not look.
+pub const LIVES: usize = 64;
 
 /// Written by the host; workers and nursery can only read it.
 #[repr(C, align(128))]
@@ -38,9 +40,9 @@ pub struct TaskHead {
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Receipt {
-    /// How much of the process's journal the host has read.
+    /// How much of its journal the host has read, of the life after the last one that it has buried.
     pub consumed: Word64,
-    /// The last life (see [`RollLine`]) that the host has buried: the place may be used again.
+    /// How many births and deaths (see [`RollLine`]) the host is done with.
     pub buried: Word,
     rest: Word,
     rest2: [Word64; 6],
@@ -119,11 +121,11 @@ pub struct RollHead {
     rest2: [Word64; 4],
 }
 
-/// Written by the nursery, for one process of the pool.
+/// Written by the nursery, for one life of a process in one place.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct RollLine {
-    /// Counts births and deaths: odd while a process lives here. Stored last.
+    /// Births and deaths in the place until now: odd while the process lives. Stored last.
     pub life: Word,
     /// Which worker it is, counted from 1; 0 = it waits for its turn.
     pub worker: Word,
@@ -132,12 +134,15 @@ pub struct RollLine {
     pub status: Word,
     /// `pool::nursery::fate`.
     pub fate: Word,
+    /// The units of the journal's file that it wrote begin here, and end there.
+    pub first_unit: Word,
+    pub end_unit: Word,
     rest: Word,
     pub user_us: Word64,
     pub system_us: Word64,
     /// 0 = unknown.
     pub peak_rss_bytes: Word64,
-    rest2: [Word64; 2],
+    rest2: Word64,
 }
 
 /// The head of a chunk's results: written by the worker that runs it, while it runs it.

@@ -86,6 +86,12 @@ pub fn punch(fd: BorrowedFd, offset: u64, length: u64) {
     {}
 }
 
+/// The length of the file; 0 where it cannot be asked.
+pub fn length(fd: BorrowedFd) -> u64 {
+    // SAFETY: a plain number.
+    u64::try_from(unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_END) }).unwrap_or(0)
+}
+
 /// [`punch`] to the end of the file, and of its last page: of a page that is punched in part nothing is given back.
 pub fn punch_from(fd: BorrowedFd, offset: u64) {
     // SAFETY: a plain number.
