@@ -47,6 +47,11 @@ static inline int64_t now_us(void) {
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
 }
+static inline int has_pidfd(void) {
+    const int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    if (fd >= 0) close(fd);
+    return fd >= 0;
+}
 static inline int under_valgrind(void) { return test_count_mappings("vgpreload") > 0; }
 static inline int under_asan(void) { return test_count_mappings("libasan") > 0; }
 static inline void make_pipe(int ends[2]) { CHECK_INT(pipe2(ends, O_CLOEXEC), 0); }
@@ -78,8 +83,7 @@ static inline pid_t run_program(const char *name, int out) {
     CHECK(pid >= 0);
     if (pid == 0) {
         dup2(out, 1), dup2(out, 2);
-        execl("/proc/self/exe", "test", "--direct", name, (char *)NULL);
-        _exit(99);
+        test_execute(name);
     }
     return pid;
 }

@@ -176,6 +176,7 @@ TEST(a_host_that_waits_for_all_its_children_sees_none) {
 
 /* A container's first process adopts what is orphaned: the nursery as well, when its first parent has gone. */
 TEST(a_host_that_adopts_orphans_keeps_no_zombies) {
+    if (!has_pidfd()) SKIP("needs pidfds"); /* without one nobody can tell the zombie from another child of its number */
     CHECK_INT(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
     for (int i = 0; i < 10; i++) {
         tine_pool_t *pool = pool_of(2);
@@ -236,9 +237,11 @@ TEST(pools_may_be_made_while_a_thread_reaps_everything) {
 }
 
 struct signals { uint64_t blocked, ignored, caught; int32_t group; };
+/* Without 32 and 33, which are libc's own, for threads: it handles them from the first one on, and a program that libc's posix_spawn
+ * started (make does) is born with both ignored. */
+static uint64_t signals_in(const char *field) { return strtoull(proc_field("self", field), NULL, 16) & ~(UINT64_C(3) << 31); }
 static struct signals signals_of_self(void) {
-    struct signals signals = { strtoull(proc_field("self", "SigBlk:"), NULL, 16), strtoull(proc_field("self", "SigIgn:"), NULL, 16),
-                               strtoull(proc_field("self", "SigCgt:"), NULL, 16), getpgrp() };
+    struct signals signals = { signals_in("SigBlk:"), signals_in("SigIgn:"), signals_in("SigCgt:"), getpgrp() };
     return signals;
 }
 static int32_t tell_signals(const void *arg, size_t len, tine_task_t *task) {
@@ -257,10 +260,7 @@ TEST(workers_have_default_signals_and_a_group_of_their_own_and_the_hosts_stay) {
     const struct signals before = signals_of_self();
     tine_pool_t *pool = pool_of(2);
     const struct signals with = signals_of_self();
-    /* 32 and 33 are libc's own, for threads; the C library installs them when it makes its first one. */
-    const uint64_t libc_own = UINT64_C(3) << 31;
-    CHECK(with.blocked == before.blocked && (with.ignored | libc_own) == (before.ignored | libc_own));
-    CHECK((with.caught | libc_own) == (before.caught | libc_own));
+    CHECK(with.blocked == before.blocked && with.ignored == before.ignored && with.caught == before.caught);
     for (int i = 0; i < 4; i++) {
         struct signals signals;
         const int way = BY_SEGV;
@@ -270,15 +270,15 @@ TEST(workers_have_default_signals_and_a_group_of_their_own_and_the_hosts_stay) {
         CHECK_INT(len, sizeof signals);
         memcpy(&signals, data, sizeof signals);
         CHECK_INT(signals.blocked, 0);
-        CHECK_INT(signals.ignored & ~libc_own, 0);
-        CHECK_INT(signals.caught & ~libc_own, 0);
+        CHECK_INT(signals.ignored, 0);
+        CHECK_INT(signals.caught, 0);
         CHECK(signals.group != getpgrp());
         tine_result_free(result);
         tine_result_free(apply(pool, die, &way, sizeof way));
     }
     end_pool(pool);
     const struct signals after = signals_of_self();
-    CHECK(after.blocked == before.blocked && (after.ignored | libc_own) == (before.ignored | libc_own));
+    CHECK(after.blocked == before.blocked && after.ignored == before.ignored);
 }
 
 TEST(what_the_terminal_sends_to_the_host_does_not_reach_the_workers) {
@@ -371,6 +371,7 @@ static int32_t allocate(const void *arg, size_t len, tine_task_t *task) {
 }
 TEST(pools_may_be_made_beside_busy_threads) { /* the allocator and stdio are sound in workers; localtime and setenv would not be */
     pthread_t threads[3];
+    if (under_asan()) SKIP("its allocator is not sound in a child of a program with threads");
     for (int i = 0; i < 3; i++) CHECK_INT(pthread_create(&threads[i], NULL, hammer, NULL), 0);
     for (int i = 0; i < 20; i++) {
         tine_pool_t *pool = pool_of(2);
@@ -442,6 +443,7 @@ static long switches_in_all(tine_pool_t *pool, uint32_t workers) {
 }
 TEST_WITHIN(an_idle_pool_does_not_wake_up, 60) {
     if (under_valgrind()) SKIP("valgrind switches between its threads");
+    if (!has_pidfd()) SKIP("without pidfds they look after each other");
     tine_pool_t *pool = pool_of(2);
     check_works(pool);
     /* A window of a second in which nothing was switched; the first ones may see them fall asleep. */

@@ -397,10 +397,8 @@ static int32_t count_and_die(const void *arg, size_t len, tine_task_t *task) {
     count_up(&shared->started);
     return die(arg, len, task);
 }
-/* One death: the place of a dead worker is used again when the host has read what it left, which waits for the callback. So more
- * deaths than there are places beside the workers' would delay the work; known, and told in the documentation of callbacks. */
-TEST(a_slow_callback_delays_no_work_even_if_a_worker_dies) {
-    enum { COUNT = 1 };
+TEST(a_slow_callback_delays_no_work_even_if_workers_die) {
+    enum { COUNT = 50 };
     tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT;
     options.callback = wait_in_callback;
     share();
@@ -792,6 +790,70 @@ TEST_WITHIN(every_tenth_of_a_thousand_tasks_ends_its_worker_and_nothing_else_is_
     CHECK_INT(stats.restarts, 100);
     end_pool(death_pool);
     CHECK_INT(shared->strays, 0); /* exit(3) in a task is no business of the host's atexit handlers */
+}
+
+/* Workers die at any instruction of theirs, by somebody else's hand: every task ends once, none runs twice, no result is torn. */
+static const size_t reply_sizes[] = { 0, 8, 200, 5000, 70000, 300000 };
+enum { REPLY_SIZES = sizeof reply_sizes / sizeof *reply_sizes };
+static int32_t run_once(const void *arg, size_t len, tine_task_t *task) {
+    const int number = number_in(arg, len);
+    const size_t size = reply_sizes[number % REPLY_SIZES];
+    count_up(&shared->slots[number]);
+    unsigned char *bytes = bytes_of(size);
+    const tine_status_t status = tine_task_reply(task, bytes, size);
+    free(bytes);
+    return status;
+}
+static void told_of_any_end(const tine_result_t *result, void *user_data) {
+    const intptr_t i = (intptr_t)user_data;
+    if (tine_result_status(result) == TINE_OK) {
+        told[i].calls++;
+        check_result(result, reply_sizes[i % REPLY_SIZES]);
+        if (value_of(&shared->slots[i]) != 1) told_strays++;
+    } else {
+        told[i].errors++;
+        CHECK_STATUS(tine_result_status(result), TINE_EWORKERDIED);
+        CHECK_INT(exit_of(result).signal, SIGKILL);
+    }
+    count_up(&told_total);
+}
+static int kill_a_worker(const tine_pool_t *pool, pid_t nursery, unsigned number) {
+    int32_t pids[8];
+    size_t count = 0;
+    CHECK_OK(tine_pool_worker_pids(pool, pids, 8, &count));
+    if (count == 0 || parent_of(pids[number % count]) != nursery) return 0; /* nobody else's process is hit */
+    return kill(pids[number % count], SIGKILL) == 0;
+}
+TEST_WITHIN(workers_killed_at_any_moment_cost_what_they_ran_and_nothing_else, 60) {
+    enum { COUNT = 4000 };
+    tine_pool_options_t of_pool = TINE_POOL_OPTIONS_INIT;
+    tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT;
+    int kills = 0, died = 0;
+    options.callback = options.error_callback = told_of_any_end;
+    of_pool.workers = 3, of_pool.crash_budget = 100000, of_pool.max_pending = 500;
+    share();
+    tine_pool_t *pool = pool_with(&of_pool);
+    const pid_t nursery = nursery_of(pool);
+    for (int i = 0; i < COUNT; i++) {
+        options.user_data = (void *)(intptr_t)i;
+        CHECK_OK(tine_pool_submit(pool, run_once, &i, sizeof i, &options, NULL));
+        if (i % 16 == 0) kills += kill_a_worker(pool, nursery, (unsigned)i / 16);
+    }
+    CHECK_OK(tine_pool_close(pool));
+    while (tine_pool_join(pool, 1) == TINE_ETIMEDOUT) kills += kill_a_worker(pool, nursery, (unsigned)kills);
+    CHECK_INT(told_total, COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        if (told[i].calls + told[i].errors != 1) TEST_FAIL("task %d ended %d times", i, told[i].calls + told[i].errors);
+        if (shared->slots[i] > 1) TEST_FAIL("task %d ran %d times", i, shared->slots[i]);
+        died += told[i].errors;
+    }
+    CHECK_INT(told_strays, 0);
+    CHECK(died <= kills);
+    const tine_pool_stats_t stats = stats_of(pool);
+    CHECK_INT(stats.done + stats.failed, COUNT);
+    CHECK_INT(stats.failed, died);
+    printf("# %d kills, %d of %d tasks died\n", kills, died, COUNT);
+    tine_pool_free(pool);
 }
 
 TEST(a_death_fails_exactly_its_task) {
