@@ -261,9 +261,11 @@ impl Writer {
             if !self.home {
                 self.come_home();
             }
+            let left = self.unit;
             if self.go_on_in(0).is_ok() {
-                self.filled = (1..MAPPED_UNITS).map(|unit| (unit, 0)).collect();
-                self.fresh = MAPPED_UNITS;
+                // The host has yet to read that it goes on elsewhere.
+                self.filled = (1..MAPPED_UNITS).map(|unit| (unit, 0)).chain([(left, self.position)]).collect();
+                self.fresh = left + 1;
             }
         }
     }
@@ -580,5 +582,67 @@ mod tests {
         second.append(ended(1001), b"", Some(reader.position())).unwrap();
         assert_eq!(reader.next_entry().unwrap().0.ended, 1001);
         assert!(reader.unit < MAPPED_UNITS && reader.peek.something() == Some(false));
+    }
+
+    /// A host that reads now and then, and a worker that does everything it can, in an order that only a number decides.
+    #[test]
+    fn whatever_the_host_reads_when_it_finds_all_entries_in_order() {
+        for round in 0..20u64 {
+            let (mut writer, mut reader) = both();
+            let mut state = round;
+            let mut random = move |below: u64| {
+                state = mix(state, 1);
+                state % below
+            };
+            let (mut written, mut read, mut published, mut asleep_until) = (0u64, 0, Some(0), 0);
+            let take = |reader: &mut Reader, read: &mut u64, many: u64| {
+                for _ in 0..many {
+                    let Some((entry, result)) = reader.next_entry() else { break };
+                    assert_eq!(entry.ended, *read);
+                    let result = result.unwrap();
+                    let result = result.as_deref().map_or(&[][..], |result| &result[..entry.length as usize]);
+                    assert!(result.iter().all(|&byte| byte == *read as u8));
+                    *read += 1;
+                }
+            };
+            while written < 8000 {
+                match random(100) {
+                    0..70 => {
+                        let longest = if random(10) == 0 { SHORT as u64 } else { 80 };
+                        let result = vec![written as u8; random(longest) as usize];
+                        writer.append(ended(written), &result, published).unwrap();
+                        written += 1;
+                    }
+                    70..72 => {
+                        let result = vec![written as u8; 9000 + random(90_000) as usize];
+                        let unit = writer.place_bytes(&result, published).unwrap();
+                        let long = Entry { flags: flag::ENDED | flag::LONG, unit, length: result.len() as u64, ..ended(written) };
+                        writer.append(long, &[], published).unwrap();
+                        written += 1;
+                    }
+                    72..75 => writer.tidy(published),
+                    _ if written < asleep_until => {}
+                    // Reads all, and sleeps while units fill.
+                    75 => {
+                        take(&mut reader, &mut read, u64::MAX);
+                        published = Some(reader.position());
+                        writer.tidy(published);
+                        asleep_until = written + random(1000);
+                    }
+                    _ => {
+                        take(&mut reader, &mut read, random(60));
+                        // What the worker learns may be old.
+                        if random(4) > 0 {
+                            published = Some(reader.position());
+                        }
+                    }
+                }
+            }
+            while let Some((entry, _)) = reader.next_entry() {
+                assert_eq!(entry.ended, read);
+                read += 1;
+            }
+            assert_eq!(read, written);
+        }
     }
 }
