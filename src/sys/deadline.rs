@@ -61,10 +61,9 @@ impl Deadline {
     /// This deadline, or `millis` from now if that comes first.
     pub fn at_most(&self, millis: u64) -> Deadline {
         let slice = Deadline::new(Timeout::Millis(millis));
-        match (self.at(), slice.at()) {
-            (Some(end), Some(limit)) if end <= limit => self.clone(),
-            _ => slice,
-        }
+        // Numbers, not Options: of two Options the payloads are compared first, also where there are none, which memcheck reports.
+        let (end, limit) = (self.at().unwrap_or(u64::MAX), slice.at().unwrap_or(u64::MAX));
+        if end <= limit { self.clone() } else { slice }
     }
 
     /// For poll(2): milliseconds rounded up, -1 for ever.

@@ -121,7 +121,7 @@ TEST(workers_have_dev_null_as_stdin_and_no_file_of_the_host_but_the_promised_one
     foreign[0] = pipes[0], foreign[1] = pipes[1], foreign[2] = ends[0], foreign[3] = ends[1];
     CHECK((foreign[4] = open("/proc/self/exe", O_RDONLY)) >= 0);
     CHECK((foreign[5] = (int)syscall(SYS_memfd_create, "foreign", 0)) >= 0);
-    CHECK((foreign[6] = fcntl(foreign[4], F_DUPFD, 500)) >= 0); /* a high number */
+    CHECK((foreign[6] = fcntl(foreign[5], F_DUPFD, 500)) >= 0); /* a high number */
     const int epoll_fd = epoll_create1(0);
     CHECK(epoll_fd >= 0);
     options.workers = 2, options.inherit_fds = promised, options.inherit_fd_count = 2;
@@ -140,7 +140,8 @@ TEST(workers_have_dev_null_as_stdin_and_no_file_of_the_host_but_the_promised_one
             check_has(lists[i], 2, name_of(2), 1);
             check_has(lists[i], promised[0], name_of(promised[0]), 1); /* under the same numbers */
             check_has(lists[i], promised[1], name_of(promised[1]), 1);
-            for (int k = 0; k < FOREIGN; k++) check_has(lists[i], -1, name_of(foreign[k]), 0);
+            for (int k = 0; k < FOREIGN; k++) /* valgrind has the program open as well */
+                if (k != 4 || !under_valgrind()) check_has(lists[i], -1, name_of(foreign[k]), 0);
             check_has(lists[i], -1, "anon_inode:[eventpoll]", 0);
         }
         tine_result_free(result);
