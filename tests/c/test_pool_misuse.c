@@ -608,6 +608,7 @@ static void set_soft_limit(int what, rlim_t soft) {
 }
 
 TEST_WITHIN(a_limit_on_processes_leaves_nothing_half_made, 60) {
+    if (under_valgrind()) SKIP("valgrind itself needs them");
     const tine_pool_options_t options = of_three();
     int failures = 0, successes = 0;
     CHECK_INT(setsid(), getpid());
@@ -640,6 +641,7 @@ TEST_WITHIN(a_limit_on_processes_leaves_nothing_half_made, 60) {
 }
 
 TEST_WITHIN(a_limit_on_descriptors_leaves_nothing_half_made, 60) {
+    if (under_valgrind()) SKIP("valgrind itself needs them");
     const tine_pool_options_t options = of_three();
     int failures = 0, successes = 0;
     CHECK_INT(setsid(), getpid());
