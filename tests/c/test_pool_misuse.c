@@ -787,7 +787,7 @@ TEST_WITHIN(nothing_is_left_of_50_pools, 60) {
         tine_async_free(async);
     }
     check_unchanged(before);
-    CHECK(test_count_mappings(NULL) <= mappings + 5); /* the allocator's */
+    if (!under_asan()) CHECK(test_count_mappings(NULL) <= mappings + 5); /* the allocator's; asan's grows with what was freed */
 }
 
 TEST(many_pools_live_at_once) {
