@@ -181,6 +181,7 @@ TEST(a_stopped_process_is_alive) {
     CHECK_OK(tine_process_signal(process, SIGCONT));
     CHECK(tine_process_is_alive(process));
     CHECK_OK(tine_process_signal(process, SIGSTOP));
+    CHECK_INT(waitid(P_PID, pid, &info, WSTOPPED | WNOWAIT), 0); /* before that SIGTERM would end it */
     CHECK_OK(tine_process_stop(process, 0)); /* SIGKILL ends a stopped one, too */
     CHECK_INT(code_of(process), -SIGKILL);
     tine_process_free(process);
