@@ -166,6 +166,8 @@ pub struct Lodger {
     stopped: u64,
     /// Killed by the nursery, and why: `fate`.
     killed: u32,
+    /// The life that ended here before its initializer was done; 0 = none did.
+    failed: u32,
 }
 
 /// What the nursery is up to, beside what is on the roll.
@@ -321,13 +323,21 @@ impl Keeper<'_> {
     }
 
     fn try_to_bear(&mut self, worker: u32) {
-        // Where the host is done with everybody who has lived there, or at least not far behind.
-        let behind = |place: usize, lodger: &Lodger| {
-            let receipt = self.nursery.board.tasks.receipts.get(place)?;
-            let behind = lodger.life.wrapping_sub(self.w.load(&receipt.buried, Acquire));
-            (lodger.pid == 0 && behind as usize <= 2 * (LIVES - 2)).then_some(behind)
+        // How many births and deaths in a place the host has not dealt with yet.
+        let behind = |place: usize, life: u32| {
+            let receipt = self.nursery.board.tasks.receipts.get(place);
+            life.wrapping_sub(receipt.map_or(0, |receipt| self.w.load(&receipt.buried, Acquire)))
         };
-        let free = self.lodgers.iter().enumerate().filter_map(|(place, lodger)| Some((behind(place, lodger)?, place)));
+        // Initializers that fail are the host's to count: it may have had enough of them.
+        let failed = |place: usize, lodger: &Lodger| lodger.failed != 0 && behind(place, lodger.failed) as i32 > 0;
+        if self.lodgers.iter().enumerate().any(|(place, lodger)| failed(place, lodger)) {
+            return;
+        }
+        // Where the host is done with everybody who has lived there, or at least not far behind.
+        let free = self.lodgers.iter().enumerate().filter(|(_, lodger)| lodger.pid == 0);
+        let free = free
+            .map(|(place, lodger)| (behind(place, lodger.life), place))
+            .filter(|&(behind, _)| behind as usize <= 2 * (LIVES - 2));
         let Some((behind, place)) = free.min() else { return };
         if self.failed || now() < self.patience_until {
             return;
@@ -384,7 +394,7 @@ impl Keeper<'_> {
             Forked::Child => worker::run(self.nursery, self.own_pid, place as u32, life, self.births),
             Forked::Parent(pid) => pid,
         };
-        *lodger = Lodger { pid, life, worker, stopped: 0, killed: 0 };
+        *lodger = Lodger { pid, life, worker, ..Lodger::default() };
         w.store(&line.pid, pid as u32, Relaxed);
         // SYNC POINT: life (release). The process waits for it, so nothing of it is seen before its name.
         w.store(&line.life, life, Release);
@@ -460,6 +470,7 @@ impl Keeper<'_> {
         if ready == life.wrapping_sub(1) {
             self.patience = 0;
         } else if !by_order {
+            lodger.failed = life;
             self.lose_patience();
         }
         board.forget_place(self.w, place as u32);
