@@ -1550,10 +1550,13 @@ tine_status_t tine_process_check_output(const char *const *argv,
  * @param task  The task that the calling function is.
  * @param data  First byte; may be NULL if `len` is 0.
  * @param len   Length in bytes; any.
- * @return TINE_OK; TINE_EMSGSIZE: above the result_size of tine_pool_map(), the item fails; TINE_ENOSPC, TINE_ENOMEM.
+ * @return TINE_OK; TINE_EMSGSIZE: above the result_size of tine_pool_map(), the item fails; TINE_ENOSPC, TINE_ENOMEM; TINE_EFORKED
+ *         in a process that the task has forked.
  * @since 0.1.0
  */
-tine_status_t tine_task_reply(struct tine_task_t *task, const void *data, size_t len);
+tine_status_t tine_task_reply(struct tine_task_t *task,
+                              const void *data,
+                              size_t len);
 
 /**
  * What the pool's initializer has made in this worker.

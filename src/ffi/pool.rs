@@ -399,7 +399,8 @@ unsafe fn put_pids(pids: &[i32], out_pids: *mut i32, capacity: usize) -> Result<
 /// @param task  The task that the calling function is.
 /// @param data  First byte; may be NULL if `len` is 0.
 /// @param len   Length in bytes; any.
-/// @return TINE_OK; TINE_EMSGSIZE: above the result_size of tine_pool_map(), the item fails; TINE_ENOSPC, TINE_ENOMEM.
+/// @return TINE_OK; TINE_EMSGSIZE: above the result_size of tine_pool_map(), the item fails; TINE_ENOSPC, TINE_ENOMEM; TINE_EFORKED
+///         in a process that the task has forked.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_task_reply(task: *mut tine_task_t, data: *const c_void, len: usize) -> tine_status_t {

@@ -41,8 +41,13 @@
 //! # Deaths
 //! The nursery reaps a worker before it says so on the roll, so when the host knows of a death, everything that the worker wrote is
 //! there. A task that had begun and not ended died with it; one that was claimed and never begun goes back, first in line; all
-//! others do not notice. The place of the dead is taken by a spare worker that has already run the initializer. Whatever wake-up
-//! died with the worker is made up for: the nursery rings for everybody.
+//! others do not notice. The worker's number passes to a spare process that has already run the initializer, and another spare is
+//! forked. Whatever wake-up died with the worker is made up for: the nursery rings for everybody.
+//!
+//! None of that waits for the host, whose threads may all be busy: a *place* is used again before the host has buried who lived
+//! there. Each process has a *life*, a number that goes up with every birth and death in its place. The roll has a line for each of
+//! the last lives, the journal goes on behind what was written, and a claim names the life of its holder. Only initializers that
+//! fail wait for the host, which counts them.
 //!
 //! # Sleeping
 //! Who sleeps says so before it looks for the last time, and who has something for it looks afterwards whether somebody sleeps;

@@ -12,7 +12,7 @@ use crate::shm::pool::ChunkHead;
 use crate::shm::{View, Window, Words};
 use crate::sys::errno::number;
 use crate::sys::failure;
-use crate::sys::thread::Thread;
+use crate::sys::thread::{self, Thread};
 
 /// Flags of a task's record.
 pub mod flags {
@@ -37,6 +37,8 @@ pub trait Code: Send + Sync {
 
 /// The task that a worker is running, and what it will say about it.
 pub struct Task {
+    /// Of the worker: a copy that the task forks has nothing to say.
+    epoch: u64,
     board: Arc<Board>,
     pub worker: u32,
     pub state: usize,
@@ -74,6 +76,7 @@ impl Task {
     pub(super) fn new(board: Arc<Board>, place: u32, life: u32, worker: u32, state: usize, journal: Writer) -> Task {
         let (short, long, chunk) = (Vec::new(), None, None);
         Task {
+            epoch: thread::epoch(),
             board,
             worker,
             state,
@@ -95,6 +98,11 @@ impl Task {
         self.reply.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this process was forked by the task.
+    pub(super) fn is_copy(&self) -> bool {
+        self.epoch != thread::epoch()
+    }
+
     pub fn id(&self) -> u64 {
         self.id.get()
     }
@@ -111,6 +119,9 @@ impl Task {
 
     /// Keeps the result; a second one takes the place of the first.
     pub fn reply(&self, data: &[u8]) -> Result<()> {
+        if self.is_copy() {
+            return Err(Error::new(Kind::Forked, "tine_task_reply: this process is a copy of the worker"));
+        }
         let mut said = self.said();
         let consumed = consumed(&self.board, said.place, said.life);
         said.keep(data, consumed)

@@ -15,7 +15,7 @@ use crate::shm::pool::TaskRecord;
 use crate::shm::{Window, Words};
 use crate::sys::errno::number;
 use crate::sys::memory::Access;
-use crate::sys::thread::{self, Thread};
+use crate::sys::thread::Thread;
 use crate::sys::{Deadline, exit, fd, fork, interrupt, nursery as os, process, signal, stdio};
 use crate::timeout::Timeout;
 
@@ -31,7 +31,6 @@ const TASKS_PER_LOOK: u32 = 64;
 struct Worker<'a> {
     w: Thread,
     nursery: &'a Nursery,
-    epoch: u64,
     parent: i32,
     place: u32,
     life: u32,
@@ -74,7 +73,7 @@ pub(super) fn run(nursery: &Nursery, parent: i32, place: u32, life: u32, number:
     role::set(Role { host_pid: nursery.host_pid, host_fd, name: Box::leak(name.into_boxed_c_str()), exit_pipe: None });
 
     let w = Thread::current();
-    let worker = Worker { w, nursery, epoch: thread::epoch(), parent, place, life, bell_fd, tasks_fd, rung: 0, searching: false };
+    let worker = Worker { w, nursery, parent, place, life, bell_fd, tasks_fd, rung: 0, searching: false };
     let unit = worker.wait_until_entered();
     signal::unblock_all();
     worker.live(Writer::new(journal_fd, seed(nursery.pool, place, life), unit))
@@ -283,7 +282,7 @@ impl Worker<'_> {
         let code = &self.nursery.code;
         if items <= 1 {
             let code = code.run(function, argument.address, length, task);
-            self.leave_if_copied(code);
+            Self::leave_if_copied(task, code);
             return task.said().end(code);
         }
         let item_length = length / items;
@@ -293,15 +292,15 @@ impl Worker<'_> {
             }
             task.said().begin_item(item);
             let code = code.run(function, argument.address.wrapping_add(item * item_length), item_length, task);
-            self.leave_if_copied(code);
+            Self::leave_if_copied(task, code);
             task.said().end_item(item, code);
         }
         task.said().end_chunk()
     }
 
     /// A task that forks and returns twice ends the copy, which is no worker.
-    fn leave_if_copied(&self, code: i32) {
-        if thread::epoch() != self.epoch {
+    fn leave_if_copied(task: &Task, code: i32) {
+        if task.is_copy() {
             leave(code);
         }
     }
