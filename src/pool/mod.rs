@@ -10,6 +10,7 @@
 //! | [`board`] | how tasks pass from the host to the workers: the algorithms over shared words |
 //! | [`journal`] | what a worker has done |
 //! | [`worker`], [`task`] | a worker's life; a task as its function sees it |
+//! | [`spin`] | how long to look before sleeping |
 //! | [`nursery`] | the process that forks workers, knows how they ended and replaces them |
 //!
 //! # Memory by role
@@ -71,6 +72,7 @@ pub mod journal;
 pub mod make;
 pub mod map;
 pub mod nursery;
+pub mod spin;
 pub mod submit;
 pub mod table;
 pub mod task;

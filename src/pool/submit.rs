@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, SeqCst};
 
 use super::host::{Host, Locked, Submission};
 use super::job::Job;
+use super::spin::Spin;
 use super::table::{ArgumentAt, Order, Table};
 use crate::error::{Error, Kind, Result};
 use crate::shm::pool::BELLS;
@@ -15,8 +16,6 @@ use crate::sys::thread::Thread;
 use crate::sys::{Deadline, fd, file, nursery as os};
 use crate::timeout::Timeout;
 
-/// How often who waits for a task looks itself before it sleeps.
-const LOOKS: u32 = 60;
 /// Whoever waits looks after the nursery once in a while: the delivery thread, whose task that is, may be busy with a callback.
 const LOOK_MS: u64 = 1_000;
 /// Longer arguments are copied outside of the lock.
@@ -162,14 +161,14 @@ impl Host {
         if deadline.is_try() {
             return Ok(self.is_ready(job));
         }
-        for turn in 0..LOOKS {
+        let mut spin = Spin::new();
+        while spin.again(w) {
             if self.something() {
                 self.collect()?;
             }
             if ready() {
                 return Ok(true);
             }
-            w.relax(turn);
         }
         let bell = {
             let mut state = self.lock()?;
@@ -256,6 +255,9 @@ impl Host {
 impl Job {
     /// Waits until the task has ended and its callback has returned.
     pub fn wait(&self, timeout: Timeout) -> Result<()> {
+        if self.is_ready() {
+            return Ok(());
+        }
         let in_time = match self.host() {
             Some(host) => {
                 host.check_process()?;

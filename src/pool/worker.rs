@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::board::{Holder, Taken, phase};
 use super::journal::{Consumed, Entry, UNIT, Writer, flag, seed};
 use super::nursery::Nursery;
+use super::spin::Spin;
 use super::task::{Task, consumed, flags};
 use crate::process::children;
 use crate::process::role::{self, Role};
@@ -19,8 +20,6 @@ use crate::sys::thread::Thread;
 use crate::sys::{Deadline, exit, fd, fork, interrupt, nursery as os, process, signal, stdio};
 use crate::timeout::Timeout;
 
-/// How often a worker looks for a task before it sleeps.
-const LOOKS: u32 = 60;
 /// Exit codes of a worker that cannot go on: its initializer failed; a task took away what it needs; its nursery is gone.
 const REFUSED: i32 = 1;
 const DISABLED: i32 = 125;
@@ -189,8 +188,8 @@ impl Worker<'_> {
             if phase == phase::STOPPING {
                 self.wait_to_be_ended();
             }
-            for turn in 0..LOOKS {
-                self.w.relax(turn);
+            let mut spin = Spin::new();
+            while spin.again(self.w) {
                 if let Some(taken) = board.take(self.w, self.holder()) {
                     return Some(taken);
                 }
