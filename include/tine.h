@@ -36,21 +36,33 @@
 #define TINE_MUST_USE
 #endif
 
-/* Start every options struct and every size-prefixed output from its macro. */
-#define TINE_PROCESS_OPTIONS_INIT { .size = sizeof(tine_process_options_t) }
-#define TINE_SPAWN_OPTIONS_INIT { .size = sizeof(tine_spawn_options_t) }
-#define TINE_EXIT_INFO_INIT { .size = sizeof(tine_exit_info_t) }
-#define TINE_POOL_OPTIONS_INIT { .size = sizeof(tine_pool_options_t) }
-#define TINE_SUBMIT_OPTIONS_INIT { .size = sizeof(tine_submit_options_t) }
-#define TINE_IMAP_OPTIONS_INIT { .size = sizeof(tine_imap_options_t) }
-#define TINE_POOL_STATS_INIT { .size = sizeof(tine_pool_stats_t) }
-#define TINE_QUEUE_OPTIONS_INIT { .size = sizeof(tine_queue_options_t) }
-#define TINE_LOCK_OPTIONS_INIT { .size = sizeof(tine_lock_options_t) }
-#define TINE_SEMAPHORE_OPTIONS_INIT { .size = sizeof(tine_semaphore_options_t) }
-#define TINE_EVENT_OPTIONS_INIT { .size = sizeof(tine_event_options_t) }
-#define TINE_CONDITION_OPTIONS_INIT { .size = sizeof(tine_condition_options_t) }
-#define TINE_BARRIER_OPTIONS_INIT { .size = sizeof(tine_barrier_options_t) }
-#define TINE_SHARED_MEMORY_OPTIONS_INIT { .size = sizeof(tine_shared_memory_options_t) }
+/* Start every options struct and every size-prefixed output from its macro. C++ has designated initializers only from C++20 on. */
+#ifdef __cplusplus
+namespace tine {
+template <typename T> inline T init() {
+    T value = T();
+    value.size = sizeof value;
+    return value;
+}
+}
+#define TINE_INIT(type) tine::init<type>()
+#else
+#define TINE_INIT(type) { .size = sizeof(type) }
+#endif
+#define TINE_PROCESS_OPTIONS_INIT TINE_INIT(tine_process_options_t)
+#define TINE_SPAWN_OPTIONS_INIT TINE_INIT(tine_spawn_options_t)
+#define TINE_EXIT_INFO_INIT TINE_INIT(tine_exit_info_t)
+#define TINE_POOL_OPTIONS_INIT TINE_INIT(tine_pool_options_t)
+#define TINE_SUBMIT_OPTIONS_INIT TINE_INIT(tine_submit_options_t)
+#define TINE_IMAP_OPTIONS_INIT TINE_INIT(tine_imap_options_t)
+#define TINE_POOL_STATS_INIT TINE_INIT(tine_pool_stats_t)
+#define TINE_QUEUE_OPTIONS_INIT TINE_INIT(tine_queue_options_t)
+#define TINE_LOCK_OPTIONS_INIT TINE_INIT(tine_lock_options_t)
+#define TINE_SEMAPHORE_OPTIONS_INIT TINE_INIT(tine_semaphore_options_t)
+#define TINE_EVENT_OPTIONS_INIT TINE_INIT(tine_event_options_t)
+#define TINE_CONDITION_OPTIONS_INIT TINE_INIT(tine_condition_options_t)
+#define TINE_BARRIER_OPTIONS_INIT TINE_INIT(tine_barrier_options_t)
+#define TINE_SHARED_MEMORY_OPTIONS_INIT TINE_INIT(tine_shared_memory_options_t)
 
 
 /**
