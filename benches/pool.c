@@ -1,8 +1,6 @@
 /*
  * What a pool costs: wall time, and processor time of host and workers, which says more on a busy machine.
- *   make shared && cc -O2 -Iinclude benches/pool.c -o build/bench_pool -Lbuild/lib -ltine -Wl,-rpath,$PWD/build/lib && build/bench_pool [TASKS]
  */
-#define _GNU_SOURCE
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
