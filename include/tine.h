@@ -2453,7 +2453,8 @@ tine_status_t tine_semaphore_new(uint32_t initial,
  *
  * @param semaphore   The semaphore.
  * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
- * @return TINE_OK; TINE_ETIMEDOUT; TINE_EAGAIN: this thread holds 256 locks; TINE_EINTR.
+ * @return TINE_OK; TINE_ETIMEDOUT; TINE_EAGAIN: this thread holds 256 locks; TINE_ECORRUPT: its shared memory was written over;
+ *         TINE_EINTR.
  * @since 0.1.0
  */
 tine_status_t tine_semaphore_acquire(struct tine_semaphore_t *semaphore, int64_t timeout_ms);

@@ -47,7 +47,8 @@ pub unsafe extern "C" fn tine_semaphore_new(
 ///
 /// @param semaphore   The semaphore.
 /// @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
-/// @return TINE_OK; TINE_ETIMEDOUT; TINE_EAGAIN: this thread holds 256 locks; TINE_EINTR.
+/// @return TINE_OK; TINE_ETIMEDOUT; TINE_EAGAIN: this thread holds 256 locks; TINE_ECORRUPT: its shared memory was written over;
+///         TINE_EINTR.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_semaphore_acquire(semaphore: *mut tine_semaphore_t, timeout_ms: i64) -> tine_status_t {

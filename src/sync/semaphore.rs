@@ -135,15 +135,20 @@ fn acquire_leading<W: Words>(w: W, shared: &SemaphoreShared, deadline: &Deadline
 }
 
 /// Says that the leader is about to sleep, unless there are permits. `false`: the time ran out.
+///
+/// Who owns the section finds the leader asleep or an even state; with any other the leader would neither sleep nor get a permit.
 fn register<W: Words>(w: W, shared: &SemaphoreShared, deadline: &Deadline) -> Result<bool> {
     match robust::take(w, &shared.section, deadline)? {
         None => return Ok(false),
         Some(Taken::OwnerDied) => recover(w, shared, Side::Waiter),
         Some(Taken::Clean) => {}
     }
-    let _ = w.cas(shared.state(), 0, ASLEEP, Relaxed);
+    let sound = match w.cas(shared.state(), 0, ASLEEP, Relaxed) {
+        Ok(_) | Err(ASLEEP) => true,
+        Err(state) => !is_odd(state),
+    };
     robust::give(w, &shared.section);
-    Ok(true)
+    if sound { Ok(true) } else { Err(Error::new(Kind::Corrupt, "semaphore: its shared memory was written over")) }
 }
 
 #[inline]

@@ -68,13 +68,14 @@ fn run(arguments: &Arguments, full: bool) -> i32 {
             unsafe { libc::pause() };
         }
     });
+    let words_before = if full { scribble::HEAD_WORDS } else { 4 };
     let mut failures = 0;
     for kind in KINDS.iter().filter(|kind| arguments.select(&format!("hostile.{}", kind.name))) {
         let start = Instant::now();
         let mut answers: BTreeMap<i32, usize> = BTreeMap::new();
         let (mut trials, mut waiting) = (0, 0);
         for moment in [Moment::Before, Moment::Asleep, Moment::Meanwhile] {
-            for pattern in scribble::patterns(moment == Moment::Before && full) {
+            for pattern in scribble::patterns(if moment == Moment::Before { words_before } else { 0 }) {
                 trials += 1;
                 confine::label(&format!("{}, {moment:?}, {pattern:?}", kind.name));
                 let failure = trial(kind, moment, &pattern, bystander.pid(), &report, &mut answers, &mut waiting);

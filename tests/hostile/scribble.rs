@@ -33,9 +33,10 @@ pub enum Value {
 }
 
 /// Where a queue's words end and its ring begins; more than any other object has.
-const HEAD: usize = 512;
+pub const HEAD_WORDS: usize = 128;
 
-pub fn patterns(every_word: bool) -> Vec<Pattern> {
+/// Those for the whole of the memory, and those for each of the first words.
+pub fn patterns(words: usize) -> Vec<Pattern> {
     let values = [
         Value::Number(0),
         Value::Number(1),
@@ -52,10 +53,8 @@ pub fn patterns(every_word: bool) -> Vec<Pattern> {
     for seed in 0..6 {
         patterns.extend([Pattern::Anything(seed), Pattern::AnythingBehind(seed), Pattern::Few(seed)]);
     }
-    if every_word {
-        for word in 0..HEAD / 4 {
-            patterns.extend(values.iter().map(|&value| Pattern::Word(word, value)));
-        }
+    for word in 0..words {
+        patterns.extend(values.iter().map(|&value| Pattern::Word(word, value)));
     }
     patterns
 }
@@ -73,7 +72,7 @@ pub fn over(mappings: &[Mapping], pattern: &Pattern, round: u64, canary: &Canary
             Value::User(more) => canary.user | more,
             Value::Bystander => bystander as u32,
         };
-        let head = HEAD / 4;
+        let head = HEAD_WORDS;
         match *pattern {
             Pattern::Every(value) => (0..words).for_each(|at| put(at, bits(value))),
             Pattern::Word(at, value) => put(at, bits(value)),

@@ -29,7 +29,9 @@ fn the_versions_of_cargo_header_and_changelog_are_one() {
 
 #[test]
 fn the_header_alone_is_a_program_in_each_language() {
-    for (compiler, standard) in [("cc", "c99"), ("cc", "c11"), ("cc", "c17"), ("c++", "c++11"), ("c++", "c++17"), ("c++", "c++20")] {
+    for (compiler, standard) in
+        [("cc", "c99"), ("cc", "c11"), ("cc", "c17"), ("c++", "c++11"), ("c++", "c++17"), ("c++", "c++20")]
+    {
         let language = if compiler == "cc" { "c" } else { "c++" };
         let source = if compiler == "cc" { "tests/cpp/header_alone.c" } else { "tests/cpp/header_alone.cpp" };
         run(command(compiler)
