@@ -75,14 +75,8 @@ pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{line}: {error}"));
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{line}\n{}\n--- stdout\n{}\n--- stderr\n{}", output.status, end(&stdout), end(&stderr));
+    assert!(output.status.success(), "{line}\n{}\n--- stdout\n{}\n--- stderr\n{}", output.status, stdout, stderr);
     stdout
-}
-
-/// The last lines: enough to see what went wrong.
-fn end(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(200)..].join("\n")
 }
 
 /// Is there such a program?
