@@ -1,15 +1,9 @@
 /* What the tests of pools share. */
 #ifndef POOL_TOOLS_H
 #define POOL_TOOLS_H
-#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <poll.h>
-#include <pthread.h>
-#include <sched.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include "test.h"
+#include "process_tools.h"
 
 enum { KIB = 1024, MIB = 1024 * 1024, SLOTS = 4096 };
 
@@ -42,102 +36,11 @@ static inline void await(int *word, int at_least) {
     for (int value; (value = value_of(word)) < at_least;) syscall(SYS_futex, word, FUTEX_WAIT, value, NULL, NULL, 0);
 }
 
-static inline int64_t now_us(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
-}
-static inline int has_pidfd(void) {
-    const int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
-    if (fd >= 0) close(fd);
-    return fd >= 0;
-}
-static inline int under_valgrind(void) { return test_count_mappings("vgpreload") > 0; }
-static inline int under_asan(void) { return test_count_mappings("libasan") > 0; }
-static inline void make_pipe(int ends[2]) { CHECK_INT(pipe2(ends, O_CLOEXEC), 0); }
-static inline void tell(int fd, char what) { CHECK_INT(write(fd, &what, 1), 1); }
-static inline char hear(int fd) { /* 0: end of file */
-    char what = 0;
-    ssize_t got;
-    while ((got = read(fd, &what, 1)) < 0 && errno == EINTR) {}
-    CHECK(got >= 0);
-    return got == 0 ? 0 : what;
-}
-static inline const char *hear_all(int fd) {
-    static char text[64 * KIB];
-    size_t length = 0;
-    ssize_t got;
-    while ((got = read(fd, text + length, sizeof text - 1 - length)) > 0) length += (size_t)got;
-    CHECK(got == 0);
-    text[length] = 0;
-    return text;
-}
-static inline int status_of(pid_t pid) {
-    int status = -1;
-    CHECK_INT(waitpid(pid, &status, 0), pid);
-    return status;
-}
-/* Runs a TEST_PROGRAM of the same file, with `out` as its standard output and error. */
-static inline pid_t run_program(const char *name, int out) {
-    const pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        dup2(out, 1), dup2(out, 2);
-        test_execute(name);
-    }
-    return pid;
-}
 /* A function pointer to any address at all. */
 static inline tine_task_fn function_at(const void *address) {
     tine_task_fn fn;
     memcpy(&fn, &address, sizeof fn);
     return fn;
-}
-
-/* ---- /proc ---- */
-/* The text behind `field` ("PPid:") in /proc/PID/status; "" if there is no such process. */
-static inline const char *proc_field(const char *pid, const char *field) {
-    static __thread char line[512];
-    char path[300];
-    snprintf(path, sizeof path, "/proc/%s/status", pid);
-    FILE *file = fopen(path, "re");
-    const char *found = "";
-    while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, field, strlen(field)) == 0) {
-            line[strcspn(line, "\n")] = 0;
-            found = line + strlen(field);
-            found += strspn(found, " \t");
-            break;
-        }
-    if (file != NULL) fclose(file);
-    return found;
-}
-static inline const char *field_of(pid_t pid, const char *field) {
-    char text[20];
-    snprintf(text, sizeof text, "%d", pid);
-    return proc_field(text, field);
-}
-static inline pid_t parent_of(pid_t pid) { return (pid_t)atoi(field_of(pid, "PPid:")); }
-static inline int is_gone(pid_t pid) { /* a zombie runs nothing */
-    const char state = field_of(pid, "State:")[0];
-    return state == 0 || state == 'Z' || state == 'X';
-}
-/* Looks until the process is gone, for so many seconds times the scale at most. */
-static inline int await_gone(pid_t pid, int seconds) {
-    const char *scale = getenv("TINE_TEST_TIMEOUT_SCALE");
-    const int64_t end = now_us() + INT64_C(1000000) * seconds * (scale != NULL && atoi(scale) > 0 ? atoi(scale) : 1);
-    while (!is_gone(pid) && now_us() < end) poll(NULL, 0, 2);
-    return is_gone(pid);
-}
-
-static inline int processes_of_session(pid_t session) { /* zombies are nobody */
-    DIR *folder = opendir("/proc");
-    int count = 0;
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-        const pid_t pid = atoi(entry->d_name);
-        if (pid > 0 && getsid(pid) == session && !is_gone(pid)) count++;
-    }
-    return closedir(folder), count;
 }
 
 /* ---- Pools ---- */
@@ -256,7 +159,7 @@ static inline void check_death(const tine_result_t *result, int way) {
     static const int signals[WAYS_TO_DIE] = { SIGKILL, SIGSEGV, SIGABRT, 0 };
     CHECK_STATUS(tine_result_status(result), TINE_EWORKERDIED);
     const tine_exit_info_t info = exit_of(result);
-    CHECK(info.valid & TINE_EXIT_HAS_STATUS);
+    CHECK(info.valid & TINE_EXIT_HAS_STATUS && info.valid & TINE_EXIT_HAS_TIMES);
     CHECK_INT(info.reason, way == BY_EXIT ? TINE_REASON_EXIT : TINE_REASON_SIGNAL);
     CHECK_INT(info.signal, signals[way]);
     CHECK_INT(info.code, way == BY_EXIT ? 3 : -1);

@@ -313,27 +313,13 @@ TEST(workers_are_the_first_that_a_lack_of_memory_ends) {
     end_pool(pool);
 }
 
-static int ready_fd;
-static void *read_stdin(void *unused) {
-    char line[10];
-    (void)unused;
-    tell(ready_fd, 'r');
-    return fgets(line, sizeof line, stdin);
-}
-static void *hold_stdout(void *fd) {
-    flockfile(stdout);
-    tell(ready_fd, 'r');
-    hear((int)(intptr_t)fd);
-    funlockfile(stdout);
-    return NULL;
-}
 TEST(threads_that_hold_streams_block_no_call) {
     int ready[2], input[2], go[2];
     const int way = BY_EXIT;
     pthread_t reader, holder;
     share();
     make_pipe(ready), make_pipe(input), make_pipe(go);
-    ready_fd = ready[1];
+    stream_ready = ready[1];
     CHECK(dup2(input[0], 0) == 0);
     CHECK_INT(pthread_create(&reader, NULL, read_stdin, NULL), 0);
     CHECK_INT(pthread_create(&holder, NULL, hold_stdout, (void *)(intptr_t)go[0]), 0);

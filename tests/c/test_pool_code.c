@@ -1,16 +1,8 @@
 /* Which functions a pool takes: code that its workers have as well. */
 #include <dlfcn.h>
-#include "test.h"
+#include "pool_tools.h"
 
-static int32_t nothing(const void *arg, size_t len, tine_task_t *task) { return (void)arg, (void)len, (void)task, 0; }
-static tine_pool_t *new_pool(void) {
-    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
-    tine_pool_t *pool = NULL;
-    options.workers = 1;
-    CHECK_OK(tine_pool_new(&options, &pool));
-    return pool;
-}
-static void use(tine_pool_t *pool) { CHECK_OK(tine_pool_apply(pool, nothing, NULL, 0, TINE_FOREVER, NULL)); }
+static void use(tine_pool_t *pool) { CHECK_OK(tine_pool_apply(pool, do_nothing, NULL, 0, TINE_FOREVER, NULL)); }
 
 static void make_library(const char *folder, const char *name, const char *flags, int value) {
     char command[600];
@@ -36,7 +28,7 @@ static void try_other_libraries(const char *folder) {
         void *first, *second;
         make_library(folder, "a.so", flags[ids], 1), make_library(folder, "b.so", flags[ids], 2);
         const tine_task_fn old = load(folder, "a.so", &first);
-        tine_pool_t *pool = new_pool();
+        tine_pool_t *pool = pool_of(1);
         tine_result_t *result;
         CHECK_OK(tine_pool_apply(pool, old, NULL, 0, TINE_FOREVER, &result));
         CHECK_INT(tine_result_code(result), 1);

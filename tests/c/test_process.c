@@ -1,46 +1,10 @@
 /* Function children. test_process_no_pidfd.c runs all of this once more where the kernel refuses pidfds. */
-#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <poll.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stddef.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include "test.h"
+#include "process_tools.h"
 
-static int has_pidfd(void) {
-    const int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
-    if (fd >= 0) close(fd);
-    return fd >= 0;
-}
 /* Forks cost a hundred times as much there. */
-static int valgrind(void) {
-    const char *preloaded = getenv("LD_PRELOAD");
-    return preloaded != NULL && strstr(preloaded, "vgpreload") != NULL;
-}
-static int fewer_under_valgrind(int count) { return valgrind() ? count / 10 : count; }
-static void make_pipe(int ends[2]) { CHECK_INT(pipe2(ends, O_CLOEXEC), 0); }
-static void tell(int fd, char what) { CHECK_INT(write(fd, &what, 1), 1); }
-static char hear(int fd) { /* 0: end of file */
-    char what = 0;
-    ssize_t got;
-    while ((got = read(fd, &what, 1)) < 0 && errno == EINTR) {}
-    CHECK(got >= 0);
-    return got == 0 ? 0 : what;
-}
-/* Everything until the end of file. */
-static const char *hear_all(int fd) {
-    static char text[4096];
-    size_t length = 0;
-    ssize_t got;
-    while ((got = read(fd, text + length, sizeof text - 1 - length)) > 0) length += (size_t)got;
-    CHECK(got == 0);
-    text[length] = 0;
-    return text;
-}
+static int fewer_under_valgrind(int count) { return under_valgrind() ? count / 10 : count; }
 static tine_process_t *start_with(tine_process_fn fn, void *user_data, const char *name, uint32_t flags) {
     tine_process_options_t options = TINE_PROCESS_OPTIONS_INIT;
     tine_process_t *process = NULL;
@@ -62,22 +26,6 @@ static int32_t finish(tine_process_t *process) {
     return code;
 }
 static int32_t run(tine_process_fn fn, void *user_data) { return finish(start(fn, user_data)); }
-/* Runs a TEST_PROGRAM of this file, with `fd` as its standard output. */
-static pid_t run_program(const char *name, int fd) {
-    const pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        dup2(fd, 1);
-        test_execute(name);
-    }
-    return pid;
-}
-static int status_of(pid_t pid) {
-    int status = -1;
-    CHECK_INT(waitpid(pid, &status, 0), pid);
-    return status;
-}
-
 static int32_t give_back(void *value) { return (int32_t)(intptr_t)value; }
 static int32_t wait_for_byte(void *fd) { /* the pipe's write end is the parent's: close-on-exec, not close-on-fork */
     char byte;
@@ -265,7 +213,6 @@ TEST(wait_any_tells_which_has_ended) {
     for (int i = 0; i < COUNT; i++) CHECK_OK(tine_process_kill(processes[i])), tine_process_free(processes[i]);
 }
 
-static int ready_fd; /* of the child */
 static void leave_with_3(int signal) {
     (void)signal;
     _exit(3);
@@ -374,7 +321,7 @@ static void *start_25(void *unused) {
 
 TEST(threads_start_children_at_the_same_time) {
     pthread_t threads[4];
-    if (valgrind()) SKIP("what other threads had on their stacks is lost in a child");
+    if (under_valgrind()) SKIP("what other threads had on their stacks is lost in a child");
     for (int i = 0; i < 4; i++) CHECK_INT(pthread_create(&threads[i], NULL, start_25, NULL), 0);
     for (int i = 0; i < 4; i++) CHECK_INT(pthread_join(threads[i], NULL), 0);
     CHECK_INT(test_count_children(), 0);
@@ -484,25 +431,11 @@ TEST(what_is_printed_appears_once) {
     CHECK_INT(status_of(pid), 0);
 }
 
-static void *read_stdin(void *unused) {
-    char line[10];
-    (void)unused;
-    tell(ready_fd, 'r');
-    return fgets(line, sizeof line, stdin);
-}
-static void *hold_stdout(void *fd) {
-    flockfile(stdout);
-    tell(ready_fd, 'r');
-    hear((int)(intptr_t)fd);
-    funlockfile(stdout);
-    return NULL;
-}
-
 TEST(streams_in_use_by_other_threads_block_nothing) {
     int ready[2], input[2], go[2];
     pthread_t reader, holder;
     make_pipe(ready), make_pipe(input), make_pipe(go);
-    ready_fd = ready[1];
+    stream_ready = ready[1];
     CHECK(dup2(input[0], 0) == 0);
     CHECK_INT(pthread_create(&reader, NULL, read_stdin, NULL), 0);
     CHECK_INT(pthread_create(&holder, NULL, hold_stdout, (void *)(intptr_t)go[0]), 0);
