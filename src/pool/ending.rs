@@ -3,6 +3,8 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::thread;
+use std::time::Duration;
 
 use super::board::phase;
 use super::collect::{ORDERED, UNKNOWN};
@@ -13,7 +15,7 @@ use crate::log::{self, Level};
 use crate::shm::Words;
 use crate::sys::thread::Thread;
 use crate::sys::wait::{self, Child};
-use crate::sys::{Deadline, fd, nursery as os, pidfd, poll, process, signal};
+use crate::sys::{Deadline, fd, pidfd, poll, process, signal};
 use crate::timeout::Timeout;
 
 /// How long the nursery may take to hear a command, and how long after the grace to carry it out.
@@ -179,7 +181,7 @@ impl Host {
             }
             // The thread's interrupt check has no say: terminate always returns anyway.
             if poll::readable(&[self.nursery_fd()], deadline).is_err() {
-                os::nap(1);
+                thread::sleep(Duration::from_millis(1));
             }
         }
         true

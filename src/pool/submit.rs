@@ -4,6 +4,8 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, SeqCst};
+use std::thread;
+use std::time::Duration;
 
 use super::host::{Host, Locked, Submission};
 use super::job::Job;
@@ -13,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::shm::pool::BELLS;
 use crate::shm::{Woken, Words};
 use crate::sys::thread::Thread;
-use crate::sys::{Deadline, fd, file, nursery as os};
+use crate::sys::{Deadline, fd, file};
 use crate::timeout::Timeout;
 
 /// Whoever waits looks after the nursery once in a while: the delivery thread, whose task that is, may be busy with a callback.
@@ -22,7 +24,7 @@ const LOOK_MS: u64 = 1_000;
 const COPIED_UNDER_LOCK: usize = 4 << 10;
 /// Who fills a pool of at least so many tasks sleeps so long after one of them has ended.
 const MANY: usize = 64;
-const ROOM_NAP_US: u32 = 100;
+const ROOM_NAP: Duration = Duration::from_micros(100);
 
 impl Host {
     pub fn submit(self: &Arc<Host>, submission: &Submission, room: &Deadline) -> Result<Arc<Job>> {
@@ -136,7 +138,7 @@ impl Host {
             drop(state);
             if waited? && many {
                 // There is room for one. Whoever fills a pool soon needs more: better asleep once for many than once for each.
-                os::nap_micros(ROOM_NAP_US);
+                thread::sleep(ROOM_NAP);
             }
         }
     }

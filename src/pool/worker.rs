@@ -4,6 +4,8 @@
 
 use std::ffi::CString;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::thread;
+use std::time::Duration;
 
 use super::board::{Holder, Taken, phase};
 use super::journal::{Consumed, Entry, UNIT, Writer, flag, seed};
@@ -213,7 +215,7 @@ impl Worker<'_> {
     fn wait_to_be_ended(&self) -> ! {
         loop {
             self.look_after_nursery();
-            os::nap(1000);
+            thread::sleep(Duration::from_secs(1));
         }
     }
 
@@ -332,7 +334,7 @@ impl Worker<'_> {
                 Err(errno) if number::is_no_room(errno) => {
                     drop(said);
                     self.look_after_nursery();
-                    os::nap(10);
+                    thread::sleep(Duration::from_millis(10));
                 }
                 Err(_) => fork::exit_now(DISABLED),
             }

@@ -1,8 +1,6 @@
 //! How many processors this process may use.
 
-use std::fs;
-
-use super::errno;
+use super::{cgroup, errno};
 
 /// The least of: processors that this thread may run on, processors that are online, and what the control groups allow per time,
 /// rounded up. At least 1.
@@ -38,45 +36,18 @@ fn allowed() -> Option<u32> {
 
 /// cpu.max of this process's control group and its ancestors: "quota period" or "max period".
 fn quota_v2() -> Option<u32> {
-    let group = group_path(|line| line.strip_prefix("0::"))?;
-    smallest(&group, |group| {
-        let text = fs::read_to_string(format!("/sys/fs/cgroup{group}/cpu.max")).ok()?;
-        let (quota, period) = text.trim().split_once(' ')?;
+    cgroup::least(&cgroup::of_version_2()?, |group| {
+        let text = cgroup::read(group, "cpu.max")?;
+        let (quota, period) = text.split_once(' ')?;
         processors(quota.parse().ok()?, period.parse().ok()?)
     })
 }
 
 fn quota_v1() -> Option<u32> {
-    let group = group_path(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        fields.next()?.split(',').any(|controller| controller == "cpu").then(|| fields.next())?
-    })?;
-    smallest(&group, |group| {
-        let read = |file: &str| {
-            let in_group = fs::read_to_string(format!("/sys/fs/cgroup/cpu{group}/{file}"));
-            in_group.ok()?.trim().parse::<i64>().ok()
-        };
-        processors(read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?)
+    cgroup::least(&cgroup::of_version_1("cpu")?, |group| {
+        let group = format!("/cpu{group}");
+        processors(cgroup::number(&group, "cpu.cfs_quota_us")?, cgroup::number(&group, "cpu.cfs_period_us")?)
     })
-}
-
-fn group_path(select: impl Fn(&str) -> Option<&str>) -> Option<String> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    groups.lines().find_map(select).map(|path| path.trim_end_matches('/').to_owned())
-}
-
-/// The least that a group or one above it allows.
-fn smallest(group: &str, limit: impl Fn(&str) -> Option<u32>) -> Option<u32> {
-    let mut group = group;
-    let mut least = limit(group);
-    while let Some(cut) = group.rfind('/') {
-        group = &group[..cut];
-        least = match (least, limit(group)) {
-            (Some(least), Some(limit)) => Some(least.min(limit)),
-            (least, limit) => least.or(limit),
-        };
-    }
-    least
 }
 
 fn processors(quota: i64, period: i64) -> Option<u32> {
@@ -98,6 +69,5 @@ mod tests {
         assert_eq!(processors(150_000, 100_000), Some(2));
         assert_eq!(processors(-1, 100_000), None);
         assert_eq!(processors(1, 0), None);
-        assert_eq!(smallest("/a/b", |group| if group == "/a" { Some(3) } else { None }), Some(3));
     }
 }

@@ -1,9 +1,8 @@
 //! Closing what a child should not have. Async-signal-safe: no allocation, no lock.
 
-use std::ffi::CStr;
-
 use super::errno;
 use super::fd::{close_number, is_open};
+use super::process::write_path;
 
 /// What [`close_all_except`] keeps besides its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +43,7 @@ pub fn count_open() -> Option<usize> {
 fn is_shared_memory(fd: i32) -> bool {
     const PREFIX: &[u8] = b"/memfd:tine:";
     let mut path = [0u8; 32];
-    let path = write_path(&mut path, b"/proc/self/fd/", fd);
+    let path = write_path(&mut path, format_args!("/proc/self/fd/{fd}")).unwrap_or(c"");
     let mut link = [0u8; PREFIX.len()];
     // SAFETY: a NUL-terminated path and a buffer of that length; a longer link is cut off, which is all that is needed.
     let length = unsafe { libc::readlink(path.as_ptr(), link.as_mut_ptr().cast(), link.len()) };
@@ -54,24 +53,6 @@ fn is_shared_memory(fd: i32) -> bool {
         return unsafe { libc::fcntl(fd, libc::F_GET_SEALS) } >= 0;
     }
     link == PREFIX
-}
-
-fn write_path<'a>(buffer: &'a mut [u8; 32], prefix: &[u8], number: i32) -> &'a CStr {
-    let mut digits = [0u8; 10];
-    let mut at = digits.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    let digits = &digits[at..];
-    buffer[..prefix.len()].copy_from_slice(prefix);
-    buffer[prefix.len()..prefix.len() + digits.len()].copy_from_slice(digits);
-    CStr::from_bytes_until_nul(&buffer[..]).unwrap_or(c"")
 }
 
 /// Calls `body` for each open descriptor but the one it reads the directory with. `body` may close what it is given. `false`:
@@ -120,15 +101,7 @@ fn for_each_open(mut body: impl FnMut(i32)) -> bool {
 /// A descriptor's number; `None` for "." and "..".
 fn parse(name: &[u8]) -> Option<i32> {
     let digits = name.split(|&byte| byte == 0).next()?;
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0i32, |number, &digit| {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        number.checked_mul(10)?.checked_add(i32::from(digit - b'0'))
-    })
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// By close_range(2) (Linux 5.9); `false` where it is refused, having closed nothing or what should be closed anyway.

@@ -87,7 +87,6 @@ impl Object {
     fn of(info: &libc::dl_phdr_info) -> Option<Object> {
         // SAFETY: the loader's name of the object; empty for the program, null in some libcs.
         let name = if info.dlpi_name.is_null() { c"" } else { unsafe { CStr::from_ptr(info.dlpi_name) } };
-        // SAFETY: no arguments that could be wrong.
         // SAFETY: reads a number that the kernel gave this process.
         let vdso = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) } as usize;
         let base = info.dlpi_addr as usize;

@@ -94,7 +94,5 @@ pub fn length(fd: BorrowedFd) -> u64 {
 
 /// [`punch`] to the end of the file, and of its last page: of a page that is punched in part nothing is given back.
 pub fn punch_from(fd: BorrowedFd, offset: u64) {
-    // SAFETY: a plain number.
-    let end = unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_END) };
-    punch(fd, offset, u64::try_from(end).unwrap_or(0).saturating_sub(offset).next_multiple_of(page_size() as u64));
+    punch(fd, offset, length(fd).saturating_sub(offset).next_multiple_of(page_size() as u64));
 }

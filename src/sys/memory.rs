@@ -1,13 +1,12 @@
 //! Anonymous files and mappings of them.
 
 use std::ffi::CStr;
-use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
 use super::fd::owned;
 use super::thread::page_size;
-use super::{errno, failure, last_failure};
+use super::{cgroup, errno, failure, last_failure};
 use crate::error::{Error, Kind, Result};
 
 /// An anonymous file of `length` bytes, all of them there (not sparse), that can never shrink: touching a mapping of it cannot
@@ -106,22 +105,12 @@ pub fn file_size_limit() -> u64 {
     limit.rlim_cur
 }
 
-/// Bytes that the cgroup (version 2) of this process and its ancestors still allow; `None` where nothing limits.
+/// Bytes that the memory control group (version 2) of this process and its ancestors still allow; `None` where nothing limits.
 fn cgroup_headroom() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let mut group = groups.lines().find_map(|line| line.strip_prefix("0::"))?.trim_end_matches('/').to_owned();
-    let mut least = None;
-    loop {
-        let read = |file: &str| fs::read_to_string(format!("/sys/fs/cgroup{group}/{file}")).ok()?.trim().parse::<u64>().ok();
-        if let (Some(max), Some(current)) = (read("memory.max"), read("memory.current")) {
-            let left = max.saturating_sub(current);
-            least = Some(least.map_or(left, |least: u64| least.min(left)));
-        }
-        match group.rfind('/') {
-            Some(cut) => group.truncate(cut),
-            None => return least,
-        }
-    }
+    cgroup::least(&cgroup::of_version_2()?, |group| {
+        let max: u64 = cgroup::number(group, "memory.max")?;
+        Some(max.saturating_sub(cgroup::number(group, "memory.current")?))
+    })
 }
 
 /// A mapping; unmapped when dropped.

@@ -4,6 +4,7 @@
 //! carries the call and the arguments that matter; nothing here keeps state but [`thread`] and [`per_process`].
 #![allow(unsafe_code, reason = "system calls and the memory that the kernel writes")]
 
+mod cgroup;
 pub mod cpu;
 pub mod deadline;
 pub mod descriptors;

@@ -2,6 +2,8 @@
 //! returns a [`crate::error::Result`]: that is called before the nursery is forked.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::thread;
+use std::time::Duration;
 
 use super::errno;
 use super::fd::owned;
@@ -207,7 +209,7 @@ pub fn kill_all_children() {
                 let _ = super::signal::send_to_child(pid, libc::SIGKILL);
             }
         }
-        nap(5);
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -219,17 +221,6 @@ pub fn own_peak_rss() -> u64 {
         libc::getrusage(libc::RUSAGE_SELF, &mut usage);
         usage.ru_maxrss as u64 * 1024
     }
-}
-
-/// Sleeps.
-pub fn nap(millis: u32) {
-    nap_micros(millis * 1000);
-}
-
-pub fn nap_micros(micros: u32) {
-    let time = libc::timespec { tv_sec: (micros / 1_000_000).into(), tv_nsec: (micros % 1_000_000 * 1000) as _ };
-    // SAFETY: a live timespec; what is left after a signal is not slept.
-    unsafe { libc::nanosleep(&time, std::ptr::null_mut()) };
 }
 
 /// Kills every process of this process's group, itself included, if it leads one; else ends only this process.

@@ -16,10 +16,6 @@ pub fn readable(fds: &[i32], deadline: &Deadline) -> Result<u64> {
     Ok(polled.iter().enumerate().filter(|(_, poll)| poll.revents != 0).fold(0, |bits, (i, _)| bits | 1 << i))
 }
 
-pub fn writable(fd: i32, deadline: &Deadline) -> Result<bool> {
-    wait(&mut [libc::pollfd { fd, events: libc::POLLOUT, revents: 0 }], deadline)
-}
-
 /// Waits until `fd` is writable or `bell` readable.
 pub fn writable_or_rung(fd: i32, bell: i32, deadline: &Deadline) -> Result<()> {
     let for_writing = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };

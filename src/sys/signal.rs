@@ -18,11 +18,6 @@ impl Blocked {
     pub fn all() -> Blocked {
         Blocked { before: set_mask(&filled()), not_send: PhantomData }
     }
-
-    /// Leaves them blocked.
-    pub fn keep(self) {
-        std::mem::forget(self);
-    }
 }
 
 impl Drop for Blocked {
