@@ -7,7 +7,7 @@
 //! | layer | what it is |
 //! |---|---|
 //! | [`error`], [`timeout`], [`log`] | what everything speaks: statuses with a message, time limits, diagnostics |
-//! | [`sys`] | the operating system and nothing else; the only folder that names libc or nix |
+//! | [`sys`] | the operating system and nothing else; the only folder that names libc |
 //! | [`shm`] | memory that several processes see, and the only ways to read, write, wait for and own its words |
 //! | [`sync`] | locks, semaphores, events: algorithms over words |
 //! | [`ipc`] | queues and pipes |

@@ -1,4 +1,4 @@
-//! The operating system and nothing else: the only folder that names libc or nix.
+//! The operating system and nothing else: the only folder that names libc.
 //!
 //! Contract of the layer: one family of system calls a file; EINTR is handled here unless a function says otherwise; a failure
 //! carries the call and the arguments that matter; nothing here keeps state but [`thread`] and [`per_process`].
