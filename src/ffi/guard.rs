@@ -20,49 +20,31 @@ thread_local! {
 /// For exports that return a status and nothing else.
 #[inline]
 pub(super) fn status(body: impl FnOnce() -> Result<()>) -> tine_status_t {
-    match caught(body) {
-        Ok(Ok(())) => TINE_OK,
-        Ok(Err(error)) => last_error::record(&error),
-        Err(payload) => last_error::record_panic(&payload_message(payload)),
-    }
+    noted(|| body().map(|()| Note::None))
 }
 
 /// For exports that may succeed with a note.
 #[inline]
 pub(super) fn noted(body: impl FnOnce() -> Result<Note>) -> tine_status_t {
-    match caught(body) {
-        Ok(Ok(Note::None)) => TINE_OK,
-        Ok(Ok(Note::OwnerDied)) => TINE_OWNER_DIED,
-        Ok(Ok(Note::PipeHeld)) => TINE_PIPE_HELD,
-        Ok(Err(error)) => last_error::record(&error),
-        Err(payload) => last_error::record_panic(&payload_message(payload)),
-    }
-}
-
-/// For exports that return what they know and `fallback` where they cannot; the failure is recorded.
-#[inline]
-pub(super) fn value<T>(fallback: T, body: impl FnOnce() -> Result<T>) -> T {
-    match caught(body) {
-        Ok(Ok(value)) => value,
-        Ok(Err(error)) => {
-            last_error::record(&error);
-            fallback
-        }
-        Err(payload) => {
-            last_error::record_panic(&payload_message(payload));
-            fallback
-        }
-    }
+    number(|| {
+        Ok(match body()? {
+            Note::None => TINE_OK,
+            Note::OwnerDied => TINE_OWNER_DIED,
+            Note::PipeHeld => TINE_PIPE_HELD,
+        })
+    })
 }
 
 /// For exports that return a number on success and a status below 0 on failure.
 #[inline]
 pub(super) fn number(body: impl FnOnce() -> Result<i32>) -> i32 {
-    match caught(body) {
-        Ok(Ok(number)) => number,
-        Ok(Err(error)) => last_error::record(&error),
-        Err(payload) => last_error::record_panic(&payload_message(payload)),
-    }
+    recorded(body).unwrap_or_else(|status| status)
+}
+
+/// For exports that return what they know and `fallback` where they cannot; the failure is recorded.
+#[inline]
+pub(super) fn value<T>(fallback: T, body: impl FnOnce() -> Result<T>) -> T {
+    recorded(body).unwrap_or(fallback)
 }
 
 /// For exports that cannot fail: `_free` and the like.
@@ -79,9 +61,9 @@ pub(super) fn not_yet<T>(function: &str) -> Result<T> {
     Err(Error::new(Kind::NotSupported, format!("{function}: not in this version")))
 }
 
-/// `AssertUnwindSafe`: see the head of this file.
+/// Runs `body`; its failure, or panic, is this thread's last error. `AssertUnwindSafe`: see the head of this file.
 #[inline]
-fn caught<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
+fn recorded<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T, tine_status_t> {
     silence_panics();
     DEPTH.set(DEPTH.get() + 1);
     let result = catch_unwind(AssertUnwindSafe(|| {
@@ -90,7 +72,10 @@ fn caught<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
         body()
     }));
     DEPTH.set(DEPTH.get() - 1);
-    result
+    match result {
+        Ok(result) => result.map_err(|error| last_error::record(&error)),
+        Err(payload) => Err(last_error::record_panic(&payload_message(payload))),
+    }
 }
 
 /// The default hook would print to the host's stderr before we can answer. In a shared library the hook is that of our own copy of
