@@ -556,7 +556,8 @@ impl Keeper<'_> {
                 continue;
             }
             lodger.stopped = 0;
-            if !self.nursery.proc_is_ours || os::is_stopped(lodger.pid) {
+            // Without /proc it is taken for true: it was stopped when the kernel said so.
+            if !self.nursery.proc_is_ours || process::is_stopped(lodger.pid).unwrap_or(true) {
                 lodger.killed = fate::STOPPED;
                 let _ = signal::send_to_child(lodger.pid, signal::KILL);
             }

@@ -140,17 +140,6 @@ pub fn leave_no_core() {
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
 }
 
-/// Whether a signal has stopped the child, and nothing made it go on since.
-pub fn is_stopped(pid: i32) -> bool {
-    let mut path = [0u8; 32];
-    let Some(path) = write_path(&mut path, format_args!("/proc/{pid}/stat")) else { return true };
-    let mut text = [0u8; 128];
-    // Without /proc it is taken for true: it was stopped when the kernel said so.
-    let Some(text) = read_file(path, &mut text) else { return true };
-    let after_name = text.iter().rposition(|&byte| byte == b')');
-    after_name.and_then(|at| text.get(at + 2)).is_none_or(|&state| state == b'T')
-}
-
 /// Whether /proc tells of the processes of this process's own pid namespace.
 pub fn proc_is_ours() -> bool {
     let mut link = [0u8; 12];
@@ -257,10 +246,5 @@ mod tests {
         assert!(own.text.starts_with(b"Uid:"));
         assert!(Some(own) == Credentials::of(pid()));
         assert!(Credentials::of(-5).is_none());
-    }
-
-    #[test]
-    fn this_process_is_not_stopped() {
-        assert!(!is_stopped(pid()));
     }
 }

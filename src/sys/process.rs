@@ -1,6 +1,7 @@
 //! What this process is, and what it asks the kernel to do with it. Async-signal-safe, except where a function says otherwise.
 
 use std::ffi::CStr;
+use std::str::FromStr;
 
 use super::{errno, last_failure};
 use crate::error::Result;
@@ -43,8 +44,7 @@ pub fn lead_new_group() {
 
 /// How many threads this process has; `None` without /proc.
 pub fn thread_count() -> Option<u32> {
-    let count = stat_field(c"/proc/self/stat", FIELD_THREADS)?;
-    u32::try_from(count).ok()
+    stat_field(c"/proc/self/stat", FIELD_THREADS)
 }
 
 /// When process `pid` started, in clock ticks since boot: with its number, a name that is not given again. `None` when there is no
@@ -52,6 +52,13 @@ pub fn thread_count() -> Option<u32> {
 pub fn start_time(pid: i32) -> Option<u64> {
     let mut path = [0u8; 32];
     stat_field(write_path(&mut path, format_args!("/proc/{pid}/stat"))?, FIELD_START_TIME)
+}
+
+/// Whether a signal has stopped the process, and nothing made it go on since; `None` as above.
+pub fn is_stopped(pid: i32) -> Option<bool> {
+    let mut path = [0u8; 32];
+    let state: char = stat_field(write_path(&mut path, format_args!("/proc/{pid}/stat"))?, FIELD_STATE)?;
+    Some(state == 'T')
 }
 
 /// A short string made without allocation; `None` where it does not fit.
@@ -62,10 +69,11 @@ pub(super) fn write_path<'a>(buffer: &'a mut [u8; 32], text: std::fmt::Arguments
 }
 
 /// Fields of proc_pid_stat(5), counted from 1.
+const FIELD_STATE: usize = 3;
 const FIELD_THREADS: usize = 20;
 const FIELD_START_TIME: usize = 22;
 
-fn stat_field(path: &CStr, field: usize) -> Option<u64> {
+fn stat_field<T: FromStr>(path: &CStr, field: usize) -> Option<T> {
     let mut text = [0u8; 1024];
     let text = read_file(path, &mut text)?;
     // The second field is the name in parentheses, which may contain anything.
@@ -121,5 +129,6 @@ mod tests {
         assert_eq!(start_time(pid()), stat_field(c"/proc/self/stat", FIELD_START_TIME));
         assert!(start_time(pid()).unwrap() > 0);
         assert_eq!(start_time(0), None);
+        assert_eq!(is_stopped(pid()), Some(false));
     }
 }
