@@ -6,18 +6,13 @@ use std::ptr::{self, with_exposed_provenance_mut};
 use std::sync::Arc;
 
 use super::options::Sized0;
-use super::process::{
-    TINE_EXIT_HAS_PEAK_RSS, TINE_EXIT_HAS_STATUS, TINE_EXIT_HAS_TIMES, TINE_REASON_EXIT, TINE_REASON_SIGNAL, TINE_REASON_STOPPED,
-    TINE_REASON_TERMINATED, tine_exit_info_t,
-};
+use super::process::tine_exit_info_t;
 use super::queue::tine_bytes_t;
 use super::status::{self, TINE_OK, tine_status_t};
 use super::{arg, guard, handle, options};
 use crate::error::{Error, Kind, Result};
-use crate::pool::job::{Death, Reason};
 use crate::pool::{Callbacks, Code, Job, Map, Options, Order, Outcome, Pool, Stats, Submission, Task};
 use crate::sys::Deadline;
-use crate::sys::wait::Ending;
 use crate::timeout::Timeout;
 
 /// A pool of worker processes, which are copies of this process as it was when the pool was made.
@@ -343,35 +338,6 @@ unsafe fn give_up<T>(handle: *mut T) {
 
 fn status_of(outcome: &Outcome) -> tine_status_t {
     outcome.failure.map_or(TINE_OK, status::of)
-}
-
-fn exit_info(death: &Death) -> tine_exit_info_t {
-    let (code, signal, core) = match death.ending {
-        Some(Ending::Exited(code)) => (code, 0, false),
-        Some(Ending::Signaled { signal, core }) => (-1, signal, core),
-        None => (-1, 0, false),
-    };
-    let usage = death.usage.unwrap_or_default();
-    let flag = |known: bool, flag: u32| if known { flag } else { 0 };
-    tine_exit_info_t {
-        size: size_of::<tine_exit_info_t>(),
-        valid: flag(death.ending.is_some(), TINE_EXIT_HAS_STATUS)
-            | flag(death.usage.is_some(), TINE_EXIT_HAS_TIMES)
-            | flag(usage.peak_rss_bytes > 0, TINE_EXIT_HAS_PEAK_RSS),
-        reason: match death.reason {
-            Reason::Exit => TINE_REASON_EXIT,
-            Reason::Signal => TINE_REASON_SIGNAL,
-            Reason::Stopped => TINE_REASON_STOPPED,
-            Reason::Terminated => TINE_REASON_TERMINATED,
-        },
-        code,
-        signal,
-        core_dumped: core.into(),
-        reserved: 0,
-        user_us: usage.user_us,
-        system_us: usage.system_us,
-        peak_rss_bytes: usage.peak_rss_bytes,
-    }
 }
 
 /// What a call came to that tells, besides its status, which item failed.
@@ -1007,7 +973,7 @@ pub unsafe extern "C" fn tine_result_exit_info(result: *const tine_result_t, out
         // SAFETY: contracts H and O.
         unsafe {
             let death = job(result, "result")?.outcome()?.death()?;
-            options::write(out_info, &exit_info(death))
+            options::write(out_info, &(*death).into())
         }
     })
 }

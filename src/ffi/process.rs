@@ -202,15 +202,17 @@ impl From<ExitInfo> for tine_exit_info_t {
             Some(Ending::Signaled { signal, core }) => (-1, signal, core),
             None => (-1, 0, false),
         };
-        let status = if info.ending.is_some() { TINE_EXIT_HAS_STATUS } else { 0 };
-        let times = if info.times.is_some() { TINE_EXIT_HAS_TIMES } else { 0 };
-        let (user_us, system_us) = info.times.unwrap_or_default();
+        let usage = info.usage.unwrap_or_default();
+        let flag = |known: bool, flag: u32| if known { flag } else { 0 };
         tine_exit_info_t {
             size: size_of::<tine_exit_info_t>(),
-            valid: status | times,
+            valid: flag(info.ending.is_some(), TINE_EXIT_HAS_STATUS)
+                | flag(info.usage.is_some(), TINE_EXIT_HAS_TIMES)
+                | flag(usage.peak_rss_bytes > 0, TINE_EXIT_HAS_PEAK_RSS),
             reason: match info.reason {
                 Some(Reason::Exit) => TINE_REASON_EXIT,
                 Some(Reason::Signal) => TINE_REASON_SIGNAL,
+                Some(Reason::Stopped) => TINE_REASON_STOPPED,
                 Some(Reason::Terminated) => TINE_REASON_TERMINATED,
                 None => 0,
             },
@@ -218,9 +220,9 @@ impl From<ExitInfo> for tine_exit_info_t {
             signal,
             core_dumped: core.into(),
             reserved: 0,
-            user_us,
-            system_us,
-            peak_rss_bytes: 0,
+            user_us: usage.user_us,
+            system_us: usage.system_us,
+            peak_rss_bytes: usage.peak_rss_bytes,
         }
     }
 }

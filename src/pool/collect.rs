@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::board::phase;
 use super::host::{Course, Desk, Host, Readers, State};
-use super::job::{Death, Reason};
 use super::journal::seed;
 use super::nursery::{command, explain, fate, message, stage};
 use super::table::Lodger;
 use crate::error::{Kind, Result};
 use crate::log::{self, Level};
+use crate::process::{ExitInfo, Reason};
 use crate::shm::Words;
 use crate::shm::pool::RollLine;
 use crate::sys::thread::Thread;
@@ -140,7 +140,7 @@ impl Host {
     }
 
     /// Too many deaths in a row, without a finished task in between, break the pool.
-    pub(super) fn count_death(&self, w: Thread, state: &mut State, death: &Death, lodger: &Lodger) {
+    pub(super) fn count_death(&self, w: Thread, state: &mut State, death: &ExitInfo, lodger: &Lodger) {
         if state.finished_at_death != state.table.finished {
             state.finished_at_death = state.table.finished;
             state.recent_deaths.clear();
@@ -203,11 +203,11 @@ impl Host {
 }
 
 /// The end of a worker that the library ordered and nobody could look at.
-pub(super) const ORDERED: Death = Death { reason: Reason::Terminated, ending: None, usage: None };
+pub(super) const ORDERED: ExitInfo = ExitInfo { reason: Some(Reason::Terminated), ending: None, usage: None };
 /// The end of a worker that nobody saw.
-pub(super) const UNKNOWN: Death = Death { reason: Reason::Signal, ending: None, usage: None };
+pub(super) const UNKNOWN: ExitInfo = ExitInfo { reason: Some(Reason::Signal), ending: None, usage: None };
 
-fn describe(death: &Death, lodger: &Lodger) -> String {
+fn describe(death: &ExitInfo, lodger: &Lodger) -> String {
     match (lodger.refused, death.ending) {
         (Some(code), _) => format!("its initializer returned {code}"),
         (None, Some(Ending::Exited(code))) if !lodger.ready => format!("exit code {code} in its initializer"),
@@ -219,7 +219,7 @@ fn describe(death: &Death, lodger: &Lodger) -> String {
 }
 
 /// How a process ended, and what that makes of the task that it ran.
-fn death(w: Thread, line: &RollLine) -> (Death, Kind) {
+fn death(w: Thread, line: &RollLine) -> (ExitInfo, Kind) {
     let status = w.load(&line.status, Relaxed) as i32;
     let (ending, reason, kind) = match w.load(&line.fate, Relaxed) {
         fate::EXITED => (Ending::Exited(status), Reason::Exit, Kind::WorkerDied),
@@ -233,5 +233,5 @@ fn death(w: Thread, line: &RollLine) -> (Death, Kind) {
         system_us: w.load64(&line.system_us, Relaxed),
         peak_rss_bytes: w.load64(&line.peak_rss_bytes, Relaxed),
     };
-    (Death { reason, ending: Some(ending), usage: Some(usage) }, kind)
+    (ExitInfo { reason: Some(reason), ending: Some(ending), usage: Some(usage) }, kind)
 }

@@ -6,29 +6,8 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use super::host::Host;
 use crate::error::{Error, Kind, Result};
+use crate::process::ExitInfo;
 use crate::sys::heap::Filled;
-use crate::sys::wait::{Ending, Usage};
-
-/// Why a process of the pool ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    Exit,
-    Signal,
-    /// It was stopped by a signal and did not go on.
-    Stopped,
-    /// The pool was terminated, or broke.
-    Terminated,
-}
-
-/// How a worker ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Death {
-    pub reason: Reason,
-    /// `None`: nobody can know.
-    pub ending: Option<Ending>,
-    /// `peak_rss_bytes` 0 = unknown.
-    pub usage: Option<Usage>,
-}
 
 /// What became of a task.
 pub struct Outcome {
@@ -38,7 +17,7 @@ pub struct Outcome {
     pub code: i32,
     pub worker_pid: i32,
     /// Where a worker's death has to do with it.
-    pub death: Option<Death>,
+    pub death: Option<ExitInfo>,
     data: Option<Filled>,
     length: usize,
 }
@@ -54,12 +33,12 @@ impl Outcome {
         Outcome { data, length, ..self }
     }
 
-    pub fn with_death(self, death: Death) -> Outcome {
+    pub fn with_death(self, death: ExitInfo) -> Outcome {
         Outcome { death: Some(death), ..self }
     }
 
     /// How the task's worker ended.
-    pub fn death(&self) -> Result<&Death> {
+    pub fn death(&self) -> Result<&ExitInfo> {
         self.death.as_ref().ok_or_else(|| Error::new(Kind::NotFound, "result: no worker ended with this task"))
     }
 

@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::arguments::{Arguments, Place};
 use super::board::{Board, Claim, Extent, FIRST, Files, Holder, NORMAL};
-use super::job::{Death, Job, Outcome};
+use super::job::{Job, Outcome};
 use super::journal::{Entry, flag};
 use super::task::flags;
 use crate::error::{Error, Kind, Result};
+use crate::process::ExitInfo;
 use crate::shm::Words;
 use crate::shm::pool::{BELLS, LANES, TaskRecord};
 use crate::sys::errno::{kind, number};
@@ -340,7 +341,7 @@ impl Table {
     }
 
     /// The process in `place` is dead, and all that it wrote was taken in. `partial` is what it left of a chunk.
-    pub fn bury(&mut self, w: Thread, place: u32, death: Death, kind: Kind, partial: Option<Filled>) -> Result<()> {
+    pub fn bury(&mut self, w: Thread, place: u32, death: ExitInfo, kind: Kind, partial: Option<Filled>) -> Result<()> {
         let Some(lodger) = self.lodgers.get_mut(place as usize) else { return Ok(()) };
         let (running, pid) = (lodger.running, lodger.pid);
         *lodger = Lodger { life: lodger.life.wrapping_add(2), ..Lodger::default() };
@@ -412,7 +413,7 @@ impl Table {
     }
 
     /// Ends every task: those that no worker has (`running` false), or all.
-    pub fn end_all(&mut self, w: Thread, why: Kind, death: Option<Death>, running: bool) {
+    pub fn end_all(&mut self, w: Thread, why: Kind, death: Option<ExitInfo>, running: bool) {
         for slot in 0..self.slots.len() as u32 {
             let Slot { sequence, stage, .. } = self.slots[slot as usize];
             if sequence == 0 || stage == Stage::Written {

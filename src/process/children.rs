@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::exit_info::{ExitInfo, Reason};
 use super::record::Record;
 use crate::error::{Error, Kind, Result};
 use crate::sys::fd::PrivateFd;
@@ -24,23 +25,6 @@ const EXIT_GRACE_MS: u64 = 2_000;
 const LOOK_MS: u64 = 100;
 /// What the kernel may need between two steps of a process's end.
 const MOMENT: Duration = Duration::from_millis(1);
-
-/// What an exit info may say. Numbers are part of the ABI: see `ffi::process`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    Exit,
-    Signal,
-    Terminated,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExitInfo {
-    /// `None`: lost, the host took it.
-    pub ending: Option<Ending>,
-    pub reason: Option<Reason>,
-    /// `None`: somebody else reaped it. The peak of a forked child begins at its parent's, so it says nothing.
-    pub times: Option<(u64, u64)>,
-}
 
 /// How a child ended, as far as anybody knows.
 #[derive(Clone, Copy, Debug)]
@@ -367,7 +351,8 @@ impl Process {
                 if ours && self.child.stopping.load(Relaxed) { Reason::Terminated } else { Reason::Signal }
             }
         });
-        Ok(ExitInfo { ending, reason, times: usage.map(|usage| (usage.user_us, usage.system_us)) })
+        // The peak of a forked child begins at its parent's, so it says nothing.
+        Ok(ExitInfo { ending, reason, usage: usage.map(|usage| Usage { peak_rss_bytes: 0, ..usage }) })
     }
 
     pub fn pid(&self) -> i32 {

@@ -80,10 +80,10 @@ fn a_daemon_has_a_watcher_and_others_have_not() {
 fn a_stopped_child_is_stopped_for_good() {
     let child = start(wait_for_ever);
     child.stop(Timeout::Forever).unwrap();
-    let ExitInfo { ending, reason, times } = child.exit_info().unwrap();
+    let ExitInfo { ending, reason, usage } = child.exit_info().unwrap();
     assert_eq!(ending, Some(Ending::Signaled { signal: libc::SIGTERM, core: false }));
     assert_eq!(reason, Some(Reason::Terminated));
-    assert!(times.is_some());
+    assert!(usage.is_some());
 }
 
 fn the_status_is_lost_only_if_nobody_knows() {
@@ -98,7 +98,7 @@ fn the_status_is_lost_only_if_nobody_knows() {
     if filter::refused() {
         assert_eq!(child.exit_code().unwrap_err().kind(), Kind::StatusLost);
     }
-    assert!(child.exit_info().unwrap().times.is_none());
+    assert!(child.exit_info().unwrap().usage.is_none());
     child.kill().unwrap();
     let child = start(|| 5);
     system::ending(child.pid());
