@@ -9,7 +9,6 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 
 use super::board::{Board, Files};
 use super::job::Callbacks;
@@ -22,7 +21,6 @@ use crate::shm::Words;
 use crate::sys::elf::Loaded;
 use crate::sys::fd::{self, PrivateFd};
 use crate::sys::heap::Filled;
-use crate::sys::process;
 use crate::sys::thread::{self, Thread};
 
 /// What becomes of the pool.
@@ -70,7 +68,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    fn new(reader: Reader) -> Desk {
+    pub(super) fn new(reader: Reader) -> Desk {
         Desk { reader, life: 1, born: false, dead: false, more: false }
     }
 }
@@ -102,26 +100,6 @@ pub struct Host {
     pub(super) worker_count: usize,
     /// The handle was freed inside a callback.
     pub(super) freed: AtomicBool,
-    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What `new` has made before a pool is one.
-pub(super) struct Parts {
-    pub(super) name: String,
-    pub(super) pool: u64,
-    pub(super) loaded: Loaded,
-    pub(super) files: Arc<Files>,
-    pub(super) board: Arc<Board>,
-    pub(super) roll: Roll,
-    pub(super) readers: Vec<Reader>,
-    pub(super) table: Table,
-    pub(super) socket: PrivateFd,
-    pub(super) nursery_pid: i32,
-    pub(super) nursery: Option<PrivateFd>,
-    pub(super) bell: PrivateFd,
-    pub(super) budget: usize,
-    pub(super) window_ns: u64,
-    pub(super) worker_count: usize,
 }
 
 thread_local! {
@@ -197,19 +175,9 @@ impl Drop for After<'_> {
 }
 
 impl State {
-    pub(super) fn admits(&self) -> Result<()> {
-        match (&self.broken, self.course) {
-            (Some(why), _) => Err(Error::new(Kind::Broken, why.clone())),
-            (None, Course::Open) => Ok(()),
-            (None, _) => Err(closed()),
-        }
-    }
-}
-
-impl Host {
-    pub(super) fn new(parts: Parts) -> Host {
-        let state = State {
-            table: parts.table,
+    pub(super) fn new(table: Table) -> State {
+        State {
+            table,
             course: Course::Open,
             broken: None,
             worker_deaths: 0,
@@ -220,31 +188,19 @@ impl Host {
             finished: false,
             joiners: 0,
             notes: Vec::new(),
-        };
-        Host {
-            name: parts.name,
-            epoch: thread::epoch(),
-            pool: parts.pool,
-            loaded: parts.loaded,
-            board: parts.board,
-            roll: parts.roll,
-            peeks: parts.readers.iter().map(|reader| reader.peek.clone()).collect(),
-            readers: Mutex::new(Readers { desks: parts.readers.into_iter().map(Desk::new).collect(), batch: Vec::new() }),
-            state: Mutex::new(state),
-            socket: parts.socket,
-            nursery_start: process::start_time(parts.nursery_pid),
-            nursery_pid: parts.nursery_pid,
-            nursery: parts.nursery,
-            bell: parts.bell,
-            budget: parts.budget,
-            window_ns: parts.window_ns,
-            worker_count: parts.worker_count,
-            freed: AtomicBool::new(false),
-            files: parts.files,
-            thread: Mutex::new(None),
         }
     }
 
+    pub(super) fn admits(&self) -> Result<()> {
+        match (&self.broken, self.course) {
+            (Some(why), _) => Err(Error::new(Kind::Broken, why.clone())),
+            (None, Course::Open) => Ok(()),
+            (None, _) => Err(closed()),
+        }
+    }
+}
+
+impl Host {
     /// The handle of a forked child's parent does nothing there. Asked before any lock.
     pub(super) fn check_process(&self) -> Result<()> {
         if self.epoch == thread::epoch() {
@@ -302,10 +258,6 @@ impl Host {
             worker_deaths: state.worker_deaths,
             restarts: w.load(&self.roll.head.restarts, Relaxed).into(),
         })
-    }
-
-    pub(super) fn worker_count(&self) -> usize {
-        self.worker_count
     }
 
     pub(super) fn max_pending(&self) -> usize {

@@ -2,12 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use super::board::{Board, Claims, Files, Sizes, Tasks};
 use super::delivery;
-use super::host::{Host, Parts};
+use super::host::{Desk, Host, Readers, State};
 use super::journal::{self, Reader};
 use super::nursery::{Lodger, Nursery, Roll, command, explain, message, stage, step};
 use super::table::Table;
@@ -23,7 +25,7 @@ use crate::sys::fork_gate::Member;
 use crate::sys::memory::{self, Access};
 use crate::sys::nursery::{self as os, Received};
 use crate::sys::signal::Blocked;
-use crate::sys::thread::Thread;
+use crate::sys::thread::{self, Thread};
 use crate::sys::wait::{self, Child};
 use crate::sys::{self, Deadline, cpu, fd, fork_gate, now, pidfd, poll, process, socket, stdio};
 use crate::timeout::Timeout;
@@ -60,6 +62,7 @@ pub struct Options {
 /// The handle of a pool. In a forked child of the process that made it every call answers EFORKED, and dropping it touches nothing.
 pub struct Pool {
     host: Arc<Host>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl std::ops::Deref for Pool {
@@ -75,7 +78,7 @@ impl Drop for Pool {
         let host = &self.host;
         if !host.is_own_process() {
             // Never dropped: what it names is not here, and other things may be under the same addresses and numbers.
-            std::mem::forget(host.clone());
+            std::mem::forget((host.clone(), self.thread.take()));
             return;
         }
         if host.is_delivering() {
@@ -84,28 +87,40 @@ impl Drop for Pool {
             return;
         }
         let _ = host.terminate(Timeout::Try);
-        let thread = host.thread.lock().ok().and_then(|mut thread| thread.take());
-        if let Some(thread) = thread {
+        if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn checked(options: &Options) -> Result<Sizes> {
-    let workers = if options.workers == 0 { cpu::usable() } else { options.workers };
-    if workers > WORKERS_MAX {
-        return Err(Error::invalid(format!("options.workers: {workers} are more than {WORKERS_MAX}")));
-    }
-    if options.max_pending > PENDING_MAX {
-        return Err(Error::invalid(format!("options.max_pending: {} are more than {PENDING_MAX}", options.max_pending)));
-    }
-    for &fd in &options.inherit_fds {
-        if !fd::is_open(fd) {
-            return Err(Error::invalid(format!("options.inherit_fds: {fd} is not open")));
+impl Options {
+    /// With the defaults instead of zeros.
+    fn checked(&self) -> Result<Options> {
+        let or = |value: u32, default: u32| if value == 0 { default } else { value };
+        let options = Options {
+            workers: if self.workers == 0 { cpu::usable() } else { self.workers },
+            max_pending: if self.max_pending == 0 { PENDING } else { self.max_pending },
+            crash_budget: if self.break_on_death { 1 } else { or(self.crash_budget, BUDGET) },
+            crash_window_ms: or(self.crash_window_ms, WINDOW_MS),
+            ..self.clone()
+        };
+        if options.workers > WORKERS_MAX {
+            return Err(Error::invalid(format!("options.workers: {} are more than {WORKERS_MAX}", options.workers)));
         }
+        if options.max_pending > PENDING_MAX {
+            return Err(Error::invalid(format!("options.max_pending: {} are more than {PENDING_MAX}", options.max_pending)));
+        }
+        for &fd in &options.inherit_fds {
+            if !fd::is_open(fd) {
+                return Err(Error::invalid(format!("options.inherit_fds: {fd} is not open")));
+            }
+        }
+        Ok(options)
     }
-    let pending = if options.max_pending == 0 { PENDING } else { options.max_pending };
-    Ok(Sizes { slots: pending.next_power_of_two(), places: workers as usize + PLACES_BESIDE, arena: ARENA })
+
+    fn sizes(&self) -> Sizes {
+        Sizes { slots: self.max_pending.next_power_of_two(), places: self.workers as usize + PLACES_BESIDE, arena: ARENA }
+    }
 }
 
 /// The library's own threads stand still at a fork, and need not be feared.
@@ -143,9 +158,9 @@ impl Pool {
     }
 
     fn make(options: &Options, code: Arc<dyn Code>, name: &str) -> Result<Pool> {
-        let sizes = checked(options)?;
+        let options = options.checked()?;
+        let sizes = options.sizes();
         check_threads(name, options.single_thread_only)?;
-        let workers = (sizes.places - PLACES_BESIDE) as u32;
         let pool = now() ^ u64::from(process::pid() as u32) << 40;
 
         // What the host writes it keeps from all its children; the nursery inherits a view for reading.
@@ -179,7 +194,7 @@ impl Pool {
         kept.dedup();
         let nursery = Nursery {
             pool,
-            workers,
+            workers: options.workers,
             code,
             board: Arc::new(Board { tasks: tasks_seen, claims: Claims::map(claims.as_fd(), &sizes)? }),
             roll: Roll::map(&roll_fd, sizes.places, Access::ReadWrite)?,
@@ -214,43 +229,38 @@ impl Pool {
         }
 
         let files = Arc::new(files);
-        let pending = if options.max_pending == 0 { PENDING } else { options.max_pending };
-        let table = Table::new(files.clone(), board.clone(), pending);
-        let or = |value: u32, default: u32| if value == 0 { default } else { value };
-        let host = Arc::new(Host::new(Parts {
+        let table = Table::new(files.clone(), board.clone(), options.max_pending);
+        let host = Arc::new(Host {
             name: name.to_owned(),
+            epoch: thread::epoch(),
             pool,
             loaded: Loaded::now(),
             files,
             board,
             roll,
-            readers,
-            table,
+            peeks: readers.iter().map(|reader| reader.peek.clone()).collect(),
+            readers: Mutex::new(Readers { desks: readers.into_iter().map(Desk::new).collect(), batch: Vec::new() }),
+            state: Mutex::new(State::new(table)),
             socket: PrivateFd::new(host_socket),
             nursery_pid,
+            nursery_start: process::start_time(nursery_pid),
             nursery: nursery_pidfd.map(PrivateFd::new),
             bell: PrivateFd::new(bell),
-            budget: if options.break_on_death { 1 } else { or(options.crash_budget, BUDGET) as usize },
-            worker_count: workers as usize,
-            window_ns: u64::from(or(options.crash_window_ms, WINDOW_MS)) * 1_000_000,
-        }));
+            budget: options.crash_budget as usize,
+            window_ns: u64::from(options.crash_window_ms) * 1_000_000,
+            worker_count: options.workers as usize,
+            freed: AtomicBool::new(false),
+        });
         // Counted from now on, whenever the thread begins.
         let (for_thread, member) = (host.clone(), Member::new());
         let thread = std::thread::Builder::new()
             .name("tine-pool".into())
             .stack_size(STACK)
             .spawn(move || delivery::run(&for_thread, &member));
-        let pool = Pool { host };
-        match thread {
-            Ok(thread) => {
-                if let Ok(mut slot) = pool.thread.lock() {
-                    *slot = Some(thread);
-                }
-                Ok(pool)
-            }
-            // Dropping the pool ends it.
-            Err(error) => Err(sys::failure(error.raw_os_error().unwrap_or(0), "a thread for callbacks")),
-        }
+        // Dropping the pool ends it.
+        let mut pool = Pool { host, thread: None };
+        pool.thread = Some(thread.map_err(|error| sys::failure(error.raw_os_error().unwrap_or(0), "a thread for callbacks"))?);
+        Ok(pool)
     }
 }
 

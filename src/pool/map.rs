@@ -55,7 +55,7 @@ impl Host {
         self.check_process()?;
         let deadline = Deadline::new(timeout);
         let chunk = match map.chunk {
-            0 => map.count.div_ceil(CHUNKS_PER_WORKER * self.worker_count()).max(1),
+            0 => map.count.div_ceil(CHUNKS_PER_WORKER * self.worker_count).max(1),
             chunk => chunk,
         };
         // An empty map, too, is one of a pool that is open and a function that is one.
