@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use super::board::phase;
 use super::host::{Course, Desk, Host, Readers, State};
 use super::journal::seed;
-use super::nursery::{command, explain, fate, message, stage};
+use super::nursery::message;
+use super::roll::{self, explain, stage};
 use super::table::Lodger;
 use crate::error::{Kind, Result};
 use crate::log::{self, Level};
 use crate::process::{ExitInfo, Reason};
 use crate::shm::Words;
-use crate::shm::pool::RollLine;
 use crate::sys::thread::Thread;
-use crate::sys::wait::{Ending, Usage};
+use crate::sys::wait::Ending;
 use crate::sys::{now, nursery as os};
 
 /// Entries that are taken in at a time: who submits does not wait longer for the lock than these take.
@@ -114,7 +114,8 @@ impl Host {
             return Ok(());
         };
         let lodger = state.table.lodgers[place];
-        let (death, kind) = death(w, line);
+        let death = roll::read_exit(w, line);
+        let kind = if death.reason == Some(Reason::Terminated) { Kind::Canceled } else { Kind::WorkerDied };
         let partial = lodger.chunk.and_then(|(unit, length)| desk.reader.unfinished(unit, length));
         state.table.bury(w, place as u32, death, kind, partial)?;
         // It may have written over what everybody may write, and its claims are nobody's now.
@@ -135,7 +136,7 @@ impl Host {
             self.count_death(w, state, &death, &lodger);
         }
         // It waits for a place only when many have died and nobody was looking.
-        self.command(state, command::LOOK, 0);
+        self.command(state, message::LOOK, 0);
         Ok(())
     }
 
@@ -162,7 +163,7 @@ impl Host {
         state.notes.push((Level::Error, why.clone()));
         state.broken.get_or_insert(why);
         self.stop(w, state);
-        self.command(state, command::TERMINATE, 0);
+        self.command(state, message::TERMINATE, 0);
     }
 
     /// Starts no task any more; those that no worker has are cancelled.
@@ -186,7 +187,7 @@ impl Host {
         if state.course == Course::Closing && state.table.pending == 0 {
             state.course = Course::Leaving;
             self.set_phase(w, phase::LEAVING);
-            self.command(state, command::LOOK, 0);
+            self.command(state, message::LOOK, 0);
         }
         if w.load(&self.roll.head.stage, Acquire) == stage::FAILED && state.course <= Course::Closing {
             let failed = w.load(&self.roll.head.step, Relaxed);
@@ -197,7 +198,7 @@ impl Host {
     /// Tells the nursery something; answers the number of the command.
     pub(super) fn command(&self, state: &mut State, kind: u32, argument: i64) -> u32 {
         state.commands = state.commands.wrapping_add(1).max(1);
-        os::send(self.socket.as_fd(), &message(kind, state.commands, argument));
+        os::send(self.socket.as_fd(), &message::encode(kind, state.commands, argument));
         state.commands
     }
 }
@@ -216,22 +217,4 @@ fn describe(death: &ExitInfo, lodger: &Lodger) -> String {
         (None, Some(Ending::Signaled { signal, .. })) => format!("signal {signal}"),
         (None, None) => "nobody saw its end".to_owned(),
     }
-}
-
-/// How a process ended, and what that makes of the task that it ran.
-fn death(w: Thread, line: &RollLine) -> (ExitInfo, Kind) {
-    let status = w.load(&line.status, Relaxed) as i32;
-    let (ending, reason, kind) = match w.load(&line.fate, Relaxed) {
-        fate::EXITED => (Ending::Exited(status), Reason::Exit, Kind::WorkerDied),
-        fate::DUMPED => (Ending::Signaled { signal: status, core: true }, Reason::Signal, Kind::WorkerDied),
-        fate::STOPPED => (Ending::Signaled { signal: status, core: false }, Reason::Stopped, Kind::WorkerDied),
-        fate::TERMINATED => (Ending::Signaled { signal: status, core: false }, Reason::Terminated, Kind::Canceled),
-        _ => (Ending::Signaled { signal: status, core: false }, Reason::Signal, Kind::WorkerDied),
-    };
-    let usage = Usage {
-        user_us: w.load64(&line.user_us, Relaxed),
-        system_us: w.load64(&line.system_us, Relaxed),
-        peak_rss_bytes: w.load64(&line.peak_rss_bytes, Relaxed),
-    };
-    (ExitInfo { reason: Some(reason), ending: Some(ending), usage: Some(usage) }, kind)
 }

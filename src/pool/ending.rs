@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::board::phase;
 use super::collect::{ORDERED, UNKNOWN};
 use super::host::{Course, Host};
-use super::nursery::{command, stage};
+use super::nursery::message;
+use super::roll::stage;
 use crate::error::{Error, Kind, Result};
 use crate::log::{self, Level};
 use crate::shm::Words;
@@ -137,7 +138,7 @@ impl Host {
                 return Ok(w.load(&self.roll.head.killed, Relaxed));
             }
             self.stop(w, &mut state);
-            self.command(&mut state, command::TERMINATE, grace_ms)
+            self.command(&mut state, message::TERMINATE, grace_ms)
         };
         if !self.was_heard(w, ended) {
             log::write(Level::Warn, || format!("{}: its nursery does not answer and is killed", self.name));

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::board::{Board, Files};
 use super::job::Callbacks;
 use super::journal::{Entry, Peek, Reader};
-use super::nursery::Roll;
+use super::roll::Roll;
 use super::table::{Order, Table, closed};
 use crate::error::{Error, Kind, Result};
 use crate::log::Level;

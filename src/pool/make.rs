@@ -11,7 +11,8 @@ use super::board::{Board, Claims, Files, Sizes, Tasks};
 use super::delivery;
 use super::host::{Desk, Host, Readers, State};
 use super::journal::{self, Reader};
-use super::nursery::{Lodger, Nursery, Roll, command, explain, message, stage, step};
+use super::nursery::{Lodger, Nursery, message};
+use super::roll::{Roll, explain, stage, step};
 use super::table::Table;
 use super::task::Code;
 use crate::error::{Error, Kind, Result};
@@ -291,7 +292,7 @@ fn begin(nursery: Nursery, host_socket: &OwnedFd, roll: &Roll) -> Result<i32> {
     let deadline = Deadline::new(Timeout::Millis(BEGIN_MS));
     loop {
         match os::receive(host_socket.as_fd()) {
-            Received::Message(hello) => return Ok(i32::from_ne_bytes([hello[8], hello[9], hello[10], hello[11]])),
+            Received::Message(started) => return Ok(message::decode(started).2 as i32),
             Received::Closed => return Err(why_not(roll)),
             Received::Nothing if deadline.passed() => break,
             Received::Nothing => {
@@ -300,7 +301,7 @@ fn begin(nursery: Nursery, host_socket: &OwnedFd, roll: &Roll) -> Result<i32> {
         }
     }
     // Dropping the socket ends it, when it comes to that.
-    os::send(host_socket.as_fd(), &message(command::TERMINATE, 1, 0));
+    os::send(host_socket.as_fd(), &message::encode(message::TERMINATE, 1, 0));
     Err(Error::new(Kind::TimedOut, "its nursery did not begin in a minute"))
 }
 

@@ -11,6 +11,7 @@
 //! | [`journal`] | what a worker has done |
 //! | [`worker`], [`task`] | a worker's life; a task as its function sees it |
 //! | [`spin`] | how long to look before sleeping |
+//! | [`roll`] | what the nursery tells of itself and of the processes that it forks |
 //! | [`nursery`] | the process that forks workers, knows how they ended and replaces them |
 //!
 //! # Memory by role
@@ -72,6 +73,7 @@ pub mod journal;
 pub mod make;
 pub mod map;
 pub mod nursery;
+pub mod roll;
 pub mod spin;
 pub mod submit;
 pub mod table;

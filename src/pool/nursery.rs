@@ -12,71 +12,39 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::board::{Board, phase};
 use super::journal;
+use super::roll::{self, Roll, stage, step};
 use super::task::Code;
 use super::worker;
-use crate::error::Result;
-use crate::shm::pool::{LIVES, RollHead, RollLine};
-use crate::shm::{Array, View, Window, Word, Words};
+use crate::process::Reason;
+use crate::shm::Words;
+use crate::shm::pool::LIVES;
 use crate::sys::descriptors::{self, Keep};
 use crate::sys::fork::{self, Forked};
-use crate::sys::memory::Access;
 use crate::sys::nursery::{self as os, Credentials, Received};
 use crate::sys::thread::Thread;
 use crate::sys::wait::{self, Child, Ending, Seen, Usage};
 use crate::sys::{Deadline, fd, now, pidfd, poll, process, signal, stdio};
 use crate::timeout::Timeout;
 
-/// What the nursery is doing.
-pub mod stage {
-    pub const BEGINNING: u32 = 0;
-    pub const RUNNING: u32 = 1;
-    /// It could not begin, or makes no more workers: see `step` and `errno`.
-    pub const FAILED: u32 = 2;
-    /// All its workers are gone, and so is it.
-    pub const ENDED: u32 = 3;
-}
+/// What goes through the socket: {kind 4, number 4, argument 8}.
+pub mod message {
+    use crate::sys::nursery::Message;
 
-/// What failed.
-pub mod step {
-    pub const NONE: u32 = 0;
-    pub const FORK: u32 = 1;
-    /// A handler of pthread_atfork started threads in it.
-    pub const THREADS: u32 = 2;
-    /// The host acts as somebody else by now.
-    pub const CREDENTIALS: u32 = 3;
-}
-
-/// How a process of the pool ended.
-pub mod fate {
-    pub const EXITED: u32 = 1;
-    pub const SIGNALED: u32 = 2;
-    pub const DUMPED: u32 = 3;
-    /// By the nursery, because it was stopped.
-    pub const STOPPED: u32 = 4;
-    /// By the nursery, because the host said so.
-    pub const TERMINATED: u32 = 5;
-}
-
-/// Commands of the host: {kind 4, number 4, argument 8}.
-pub mod command {
-    /// Ends all workers: TERM, the argument's milliseconds (-1: without limit), KILL.
+    /// To the nursery: ends all workers: TERM, the argument's milliseconds (-1: without limit), KILL.
     pub const TERMINATE: u32 = 1;
-    /// Something on the host's memory has changed.
+    /// To the nursery: something on the host's memory has changed.
     pub const LOOK: u32 = 2;
-}
+    /// To the host: the workers are there. The argument is the nursery's number.
+    pub const STARTED: u32 = 3;
 
-pub fn message(kind: u32, number: u32, argument: i64) -> os::Message {
-    let mut message = [0; 16];
-    message[..4].copy_from_slice(&kind.to_ne_bytes());
-    message[4..8].copy_from_slice(&number.to_ne_bytes());
-    message[8..].copy_from_slice(&argument.to_ne_bytes());
-    message
-}
+    pub fn encode(kind: u32, number: u32, argument: i64) -> Message {
+        (u128::from(kind) | u128::from(number) << 32 | u128::from(argument as u64) << 64).to_ne_bytes()
+    }
 
-fn understood(message: &os::Message) -> (u32, u32, i64) {
-    let word = |at: usize| u32::from_ne_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]]);
-    let argument = u64::from(word(8)) | u64::from(word(12)) << 32;
-    (word(0), word(4), argument as i64)
+    pub fn decode(message: Message) -> (u32, u32, i64) {
+        let message = u128::from_ne_bytes(message);
+        (message as u32, (message >> 32) as u32, (message >> 64) as i64)
+    }
 }
 
 /// How long a worker may be stopped.
@@ -90,38 +58,6 @@ const PATIENCE_NS: u64 = 1_000_000;
 const PATIENCE_MAX_NS: u64 = 1_000_000_000;
 /// A pool without a worker gives up after so many forks that failed: with the pauses between them, after some ten seconds.
 const REFUSALS_MAX: u32 = 20;
-
-/// The roll as one process sees it: the nursery for writing, the others for reading.
-#[derive(Debug)]
-pub struct Roll {
-    pub window: Arc<Window>,
-    pub head: View<RollHead>,
-    /// Of each place: births and deaths until now.
-    pub latest: Array<Word>,
-    /// The last [`LIVES`] lives in each place.
-    lines: Array<RollLine>,
-}
-
-impl Roll {
-    fn lines_at(places: usize) -> usize {
-        (size_of::<RollHead>() + places * size_of::<Word>()).next_multiple_of(size_of::<RollLine>())
-    }
-
-    pub fn length(places: usize) -> usize {
-        Roll::lines_at(places) + places * LIVES * size_of::<RollLine>()
-    }
-
-    pub fn map(fd: &OwnedFd, places: usize, access: Access) -> Result<Roll> {
-        let window = Window::new(fd.as_fd(), Roll::length(places), access)?;
-        let (head, latest) = (window.object(0)?, window.array(size_of::<RollHead>(), places)?);
-        Ok(Roll { head, latest, lines: window.array(Roll::lines_at(places), places * LIVES)?, window })
-    }
-
-    /// The line of a life in a place.
-    pub fn line(&self, place: usize, life: u32) -> Option<&RollLine> {
-        self.lines.get(place * LIVES + life as usize / 2 % LIVES)
-    }
-}
 
 /// All that the nursery needs, made by the host before the fork.
 pub struct Nursery {
@@ -164,8 +100,8 @@ pub struct Lodger {
     worker: u32,
     /// When it was seen to be stopped; 0 = it was not.
     stopped: u64,
-    /// Killed by the nursery, and why: `fate`.
-    killed: u32,
+    /// Killed by the nursery, and why.
+    killed: Option<Reason>,
     /// The life that ended here before its initializer was done; 0 = none did.
     failed: u32,
 }
@@ -265,7 +201,7 @@ impl Keeper<'_> {
         }
         // A pool can do without the spare one; it is tried again.
         self.w.store(&self.nursery.roll.head.stage, stage::RUNNING, Release);
-        if !os::send(self.nursery.socket.as_fd(), &message(stage::RUNNING, 0, self.own_pid.into())) {
+        if !os::send(self.nursery.socket.as_fd(), &message::encode(message::STARTED, 0, self.own_pid.into())) {
             self.end_all();
         }
     }
@@ -442,24 +378,15 @@ impl Keeper<'_> {
         let (roll, journals) = (&self.nursery.roll, &self.nursery.journals);
         let (Some(lodger), Some(latest)) = (self.lodgers.get_mut(place), roll.latest.get(place)) else { return };
         let Some(line) = roll.line(place, lodger.life) else { return };
-        let (status, fate) = match ending {
-            Ending::Exited(code) => (code, fate::EXITED),
-            Ending::Signaled { signal, core: false } => (signal, fate::SIGNALED),
-            Ending::Signaled { signal, core: true } => (signal, fate::DUMPED),
-        };
         // What the nursery ordered is why it ended, unless it ended by itself before.
-        let by_order = lodger.killed != 0
-            && matches!(ending, Ending::Signaled { signal, .. } if signal == signal::KILL || signal == signal::TERM);
-        let fate = if by_order { lodger.killed } else { fate };
+        let ordered = lodger
+            .killed
+            .filter(|_| matches!(ending, Ending::Signaled { signal, .. } if signal == signal::KILL || signal == signal::TERM));
         lodger.pid = 0;
         lodger.life = lodger.life.wrapping_add(1);
         let life = lodger.life;
-        self.w.store(&line.status, status as u32, Relaxed);
-        self.w.store(&line.fate, fate, Relaxed);
-        self.w.store64(&line.user_us, usage.user_us, Relaxed);
-        self.w.store64(&line.system_us, usage.system_us, Relaxed);
-        let peak = Some(usage.peak_rss_bytes).filter(|&peak| peak > self.inherited_rss);
-        self.w.store64(&line.peak_rss_bytes, peak.unwrap_or(0), Relaxed);
+        let peak_rss_bytes = Some(usage.peak_rss_bytes).filter(|&peak| peak > self.inherited_rss).unwrap_or(0);
+        roll::write_exit(self.w, line, ending, ordered, Usage { peak_rss_bytes, ..usage });
         self.w.store(&line.end_unit, journal::end_unit(journals[place]), Relaxed);
         // SYNC POINT: life (release): its end is there, and nothing of it comes any more.
         self.w.store(&line.life, life, Release);
@@ -469,7 +396,7 @@ impl Keeper<'_> {
         let ready = board.claims.bells.get(place).map_or(0, |bell| self.w.load(&bell.ready, Relaxed));
         if ready == life.wrapping_sub(1) {
             self.patience = 0;
-        } else if !by_order {
+        } else if ordered.is_none() {
             lodger.failed = life;
             self.lose_patience();
         }
@@ -491,8 +418,8 @@ impl Keeper<'_> {
         loop {
             match os::receive(self.nursery.socket.as_fd()) {
                 Received::Message(message) => {
-                    let (kind, number, argument) = understood(&message);
-                    if kind == command::TERMINATE {
+                    let (kind, number, argument) = message::decode(message);
+                    if kind == message::TERMINATE {
                         self.begin_ending(argument);
                     }
                     let heard = &self.nursery.roll.head.heard;
@@ -510,7 +437,7 @@ impl Keeper<'_> {
         let until = u64::try_from(grace_ms).map_or(u64::MAX, |grace| now().saturating_add(grace.saturating_mul(1_000_000)));
         match self.ending {
             Order::None => {
-                self.send_all(signal::TERM, fate::TERMINATED);
+                self.send_all(signal::TERM, Reason::Terminated);
                 self.ending = Order::Told(until);
             }
             Order::Told(before) => self.ending = Order::Told(before.min(until)),
@@ -518,11 +445,9 @@ impl Keeper<'_> {
         }
     }
 
-    fn send_all(&mut self, signal: i32, why: u32) {
+    fn send_all(&mut self, signal: i32, why: Reason) {
         for lodger in self.lodgers.iter_mut().filter(|lodger| lodger.pid != 0) {
-            if lodger.killed == 0 {
-                lodger.killed = why;
-            }
+            lodger.killed.get_or_insert(why);
             // Its number is its own until it is reaped, here.
             let _ = signal::send_to_child(lodger.pid, signal);
         }
@@ -538,7 +463,7 @@ impl Keeper<'_> {
             }
             Order::Told(until) if now() >= until => {
                 self.w.store(&head.killed, alive, Relaxed);
-                self.send_all(signal::KILL, fate::TERMINATED);
+                self.send_all(signal::KILL, Reason::Terminated);
                 self.ending = Order::Killed(now() + DYING_NS);
             }
             Order::Killed(until) if now() >= until => {
@@ -558,7 +483,7 @@ impl Keeper<'_> {
             lodger.stopped = 0;
             // Without /proc it is taken for true: it was stopped when the kernel said so.
             if !self.nursery.proc_is_ours || process::is_stopped(lodger.pid).unwrap_or(true) {
-                lodger.killed = fate::STOPPED;
+                lodger.killed = Some(Reason::Stopped);
                 let _ = signal::send_to_child(lodger.pid, signal::KILL);
             }
         }
@@ -607,18 +532,8 @@ impl Keeper<'_> {
 
     /// Ends everything that comes from here: workers, what they started, and this process.
     fn end_all(&mut self) -> ! {
-        self.send_all(signal::KILL, fate::TERMINATED);
+        self.send_all(signal::KILL, Reason::Terminated);
         os::kill_all_children();
         os::kill_own_group()
-    }
-}
-
-/// What a step that failed means.
-pub fn explain(step: u32) -> &'static str {
-    match step {
-        step::FORK => "fork of a worker",
-        step::THREADS => "the copy of this process has more than one thread: a handler of pthread_atfork() starts some",
-        step::CREDENTIALS => "this process has changed its user or group: workers would act as the old one",
-        _ => "the nursery ended before it began",
     }
 }
