@@ -19,6 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log::Level;
 use crate::shm::Words;
 use crate::sys::elf::Loaded;
+use crate::sys::errno;
 use crate::sys::fd::{self, PrivateFd};
 use crate::sys::heap::Filled;
 use crate::sys::thread::{self, Thread};
@@ -75,7 +76,7 @@ impl Desk {
 
 pub(super) struct Readers {
     pub(super) desks: Vec<Desk>,
-    pub(super) batch: Vec<(u32, Entry, std::result::Result<Option<Filled>, i32>)>,
+    pub(super) batch: Vec<(u32, Entry, errno::Result<Option<Filled>>)>,
 }
 
 /// A pool. Shared by its handle, its delivery thread and whoever waits.

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::Result;
 use crate::shm::Window;
-use crate::sys::errno::number;
+use crate::sys::errno::{self, number};
 use crate::sys::heap::Filled;
 use crate::sys::memory::{self, Access};
 use crate::sys::{file, now};
@@ -222,7 +222,7 @@ impl Writer {
     }
 
     /// Adds an entry; the host has read `consumed`. `result` is what is not LONG.
-    pub fn append(&mut self, mut entry: Entry, result: &[u8], consumed: Consumed) -> std::result::Result<(), i32> {
+    pub fn append(&mut self, mut entry: Entry, result: &[u8], consumed: Consumed) -> errno::Result<()> {
         if !entry.elsewhere() {
             entry.length = result.len() as u64;
         }
@@ -240,14 +240,14 @@ impl Writer {
         Ok(())
     }
 
-    fn go_on_in(&mut self, unit: u64) -> std::result::Result<(), i32> {
+    fn go_on_in(&mut self, unit: u64) -> errno::Result<()> {
         self.write(&Entry { flags: flag::NEXT, unit, ..Entry::default() }, &[])?;
         self.filled.push_back((self.unit, self.position));
         (self.unit, self.at) = (unit, 0);
         Ok(())
     }
 
-    fn write(&mut self, entry: &Entry, result: &[u8]) -> std::result::Result<(), i32> {
+    fn write(&mut self, entry: &Entry, result: &[u8]) -> errno::Result<()> {
         entry.encode(tag(self.seed, self.position), result, &mut self.buffer);
         file::write_below_limit(borrow(self.fd), &self.buffer, self.unit * UNIT + self.at)?;
         self.position += self.buffer.len() as u64;
@@ -271,7 +271,7 @@ impl Writer {
     }
 
     /// A unit to go on in.
-    fn next_unit(&mut self, consumed: Consumed) -> std::result::Result<u64, i32> {
+    fn next_unit(&mut self, consumed: Consumed) -> errno::Result<u64> {
         if !self.home && consumed.is_some() {
             self.come_home();
         }
@@ -286,7 +286,7 @@ impl Writer {
     }
 
     /// So many units side by side that nobody uses.
-    fn take_fresh(&mut self, count: u64, consumed: Consumed) -> std::result::Result<u64, i32> {
+    fn take_fresh(&mut self, count: u64, consumed: Consumed) -> errno::Result<u64> {
         if consumed == Some(self.position) && !self.placed && self.home {
             // Everything was read: only the current unit is in use.
             self.fresh = MAPPED_UNITS.max(self.unit + 1);
@@ -302,14 +302,14 @@ impl Writer {
     }
 
     /// Makes room for a long result of `length` bytes; answers its unit.
-    pub fn place(&mut self, length: u64, consumed: Consumed) -> std::result::Result<u64, i32> {
+    pub fn place(&mut self, length: u64, consumed: Consumed) -> errno::Result<u64> {
         let unit = self.take_fresh(length.div_ceil(UNIT).max(1), consumed)?;
         self.placed = true;
         Ok(unit)
     }
 
     /// Puts a long result where there is room for it.
-    pub fn place_bytes(&mut self, data: &[u8], consumed: Consumed) -> std::result::Result<u64, i32> {
+    pub fn place_bytes(&mut self, data: &[u8], consumed: Consumed) -> errno::Result<u64> {
         let unit = self.place(data.len() as u64, consumed)?;
         file::write_below_limit(borrow(self.fd), data, unit * UNIT)?;
         Ok(unit)
@@ -417,7 +417,7 @@ impl Reader {
     }
 
     /// The next entry and its result (a short one is padded), if it is there. `Err`: the result cannot be read.
-    pub fn next_entry(&mut self) -> Option<(Entry, std::result::Result<Option<Filled>, i32>)> {
+    pub fn next_entry(&mut self) -> Option<(Entry, errno::Result<Option<Filled>>)> {
         loop {
             let tag = tag(self.seed, self.position);
             let offset = self.unit * UNIT + self.at;
@@ -474,7 +474,7 @@ impl Reader {
     }
 
     /// Reads a long result, and gives its memory back.
-    fn long(&self, entry: &Entry) -> std::result::Result<Option<Filled>, i32> {
+    fn long(&self, entry: &Entry) -> errno::Result<Option<Filled>> {
         let offset = entry.unit.checked_mul(UNIT).ok_or(number::FILE_TOO_LARGE)?;
         let length = usize::try_from(entry.length).map_err(|_| number::FILE_TOO_LARGE)?;
         let result = file::read_new(self.fd.as_fd(), length, offset)?;

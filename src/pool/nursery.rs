@@ -19,6 +19,7 @@ use crate::process::Reason;
 use crate::shm::Words;
 use crate::shm::pool::LIVES;
 use crate::sys::descriptors::{self, Keep};
+use crate::sys::errno;
 use crate::sys::fork::{self, Forked};
 use crate::sys::nursery::{self as os, Credentials, Received};
 use crate::sys::thread::Thread;
@@ -318,7 +319,7 @@ impl Keeper<'_> {
     }
 
     /// Forks a process of the pool, whose journal begins in a unit. Fails with an errno.
-    fn bear(&mut self, place: usize, worker: u32, unit: u32) -> std::result::Result<(), i32> {
+    fn bear(&mut self, place: usize, worker: u32, unit: u32) -> errno::Result<()> {
         let (roll, w) = (&self.nursery.roll, self.w);
         let (Some(lodger), Some(latest)) = (self.lodgers.get_mut(place), roll.latest.get(place)) else { return Ok(()) };
         let life = lodger.life.wrapping_add(1);

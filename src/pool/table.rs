@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::process::ExitInfo;
 use crate::shm::Words;
 use crate::shm::pool::{BELLS, LANES, TaskRecord};
-use crate::sys::errno::{kind, number};
+use crate::sys::errno::{self, kind, number};
 use crate::sys::heap::Filled;
 use crate::sys::thread::Thread;
 
@@ -307,7 +307,7 @@ impl Table {
     }
 
     /// What a worker has written. `place` is alive, or was when it wrote that.
-    pub fn take_in(&mut self, place: u32, entry: &Entry, result: std::result::Result<Option<Filled>, i32>) {
+    pub fn take_in(&mut self, place: u32, entry: &Entry, result: errno::Result<Option<Filled>>) {
         let Some(lodger) = self.lodgers.get_mut(place as usize) else { return };
         lodger.ready |= entry.has(flag::READY);
         lodger.left |= entry.has(flag::LEFT);
@@ -468,7 +468,7 @@ impl Table {
     }
 }
 
-fn outcome_of(entry: &Entry, result: std::result::Result<Option<Filled>, i32>, pid: i32) -> Outcome {
+fn outcome_of(entry: &Entry, result: errno::Result<Option<Filled>>, pid: i32) -> Outcome {
     let lost = |errno| Outcome::new(Some(kind(errno)), 0, pid);
     if entry.has(flag::LOST) {
         return lost(entry.code);

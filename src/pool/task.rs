@@ -10,7 +10,7 @@ use super::journal::{Consumed, Entry, SHORT, Writer, flag};
 use crate::error::{Error, Kind, Result};
 use crate::shm::pool::ChunkHead;
 use crate::shm::{View, Window, Words};
-use crate::sys::errno::number;
+use crate::sys::errno::{self, number};
 use crate::sys::failure;
 use crate::sys::thread::{self, Thread};
 
@@ -189,7 +189,7 @@ impl Reply {
         }
     }
 
-    pub(super) fn append(&mut self, entry: Entry, consumed: Consumed) -> std::result::Result<(), i32> {
+    pub(super) fn append(&mut self, entry: Entry, consumed: Consumed) -> errno::Result<()> {
         let result: &[u8] =
             if entry.has(flag::ENDED) && !entry.has(flag::LONG) && !entry.has(flag::LOST) { &self.short } else { &[] };
         self.journal.append(entry, result, consumed)

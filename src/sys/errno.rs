@@ -16,6 +16,9 @@ pub mod number {
     }
 }
 
+/// Of what runs where nothing may be allocated: the failure is a plain number.
+pub type Result<T> = std::result::Result<T, i32>;
+
 /// The calling thread's `errno`.
 pub fn errno() -> i32 {
     // SAFETY: libc returns the address of this thread's errno.

@@ -4,13 +4,13 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::errno;
+use super::errno::{Result, errno};
 use super::heap::{Buffer, Filled};
 use super::memory::file_size_limit;
 use super::thread::page_size;
 
 /// Writes all of `data`. Above RLIMIT_FSIZE this is EFBIG: the kernel would send SIGXFSZ.
-pub fn write_at(fd: BorrowedFd, data: &[u8], offset: u64) -> Result<(), i32> {
+pub fn write_at(fd: BorrowedFd, data: &[u8], offset: u64) -> Result<()> {
     if offset.checked_add(data.len() as u64).is_none_or(|end| end > file_size_limit().min(i64::MAX as u64)) {
         return Err(libc::EFBIG);
     }
@@ -18,7 +18,7 @@ pub fn write_at(fd: BorrowedFd, data: &[u8], offset: u64) -> Result<(), i32> {
 }
 
 /// [`write_at`] for an end that is known to lie below the limit: one system call less.
-pub fn write_below_limit(fd: BorrowedFd, mut data: &[u8], mut offset: u64) -> Result<(), i32> {
+pub fn write_below_limit(fd: BorrowedFd, mut data: &[u8], mut offset: u64) -> Result<()> {
     while !data.is_empty() {
         // SAFETY: readable bytes of that length.
         let written = unsafe { libc::pwrite(fd.as_raw_fd(), data.as_ptr().cast(), data.len(), offset as libc::off_t) };
@@ -36,7 +36,7 @@ pub fn write_below_limit(fd: BorrowedFd, mut data: &[u8], mut offset: u64) -> Re
 }
 
 /// Fills all of `buffer`; `false` where the file ends before that.
-pub fn read_at(fd: BorrowedFd, mut buffer: &mut [MaybeUninit<u8>], mut offset: u64) -> Result<bool, i32> {
+pub fn read_at(fd: BorrowedFd, mut buffer: &mut [MaybeUninit<u8>], mut offset: u64) -> Result<bool> {
     while !buffer.is_empty() {
         // SAFETY: writable bytes of that length.
         let read = unsafe { libc::pread(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), offset as libc::off_t) };
@@ -54,7 +54,7 @@ pub fn read_at(fd: BorrowedFd, mut buffer: &mut [MaybeUninit<u8>], mut offset: u
 }
 
 /// Reads what there is from `offset` on, up to the length of `buffer`; answers how much.
-pub fn read_some(fd: BorrowedFd, buffer: &mut [u8], offset: u64) -> Result<usize, i32> {
+pub fn read_some(fd: BorrowedFd, buffer: &mut [u8], offset: u64) -> Result<usize> {
     loop {
         // SAFETY: writable bytes of that length.
         let read = unsafe { libc::pread(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), offset as libc::off_t) };
@@ -67,7 +67,7 @@ pub fn read_some(fd: BorrowedFd, buffer: &mut [u8], offset: u64) -> Result<usize
 }
 
 /// The bytes `offset..offset + length` in memory of their own; `None` where the file ends before that.
-pub fn read_new(fd: BorrowedFd, length: usize, offset: u64) -> Result<Option<Filled>, i32> {
+pub fn read_new(fd: BorrowedFd, length: usize, offset: u64) -> Result<Option<Filled>> {
     let mut buffer = Buffer::new(length).map_err(|_| libc::ENOMEM)?;
     let whole = read_at(fd, buffer.as_uninit(), offset)?;
     // SAFETY: `read_at` says that it filled all of it.

@@ -9,7 +9,7 @@
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use super::errno;
+use super::errno::{Result, errno};
 
 /// The two returns of a fork.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Forked {
 
 /// libc's `fork`, from the calling thread: repairs malloc, stdio, the thread's number and its robust list in the child, and runs
 /// the handlers of pthread_atfork. Fails with an errno.
-pub fn fork() -> Result<Forked, i32> {
+pub fn fork() -> Result<Forked> {
     // SAFETY: see the head of this file.
     answer(unsafe { libc::fork() })
 }
@@ -29,7 +29,7 @@ pub fn fork() -> Result<Forked, i32> {
 /// `_Fork` where libc has one (glibc 2.34, musl 1.2.2), else `fork`: no handlers of pthread_atfork run. For processes with one
 /// thread that libc's `fork` made: there is nothing to repair but the number and the robust list. Neither allocates nor takes a lock
 /// once [`prepare_quiet`] was called in an ancestor.
-pub fn fork_quiet() -> Result<Forked, i32> {
+pub fn fork_quiet() -> Result<Forked> {
     prepare_quiet();
     let quiet = QUIET.load(Relaxed);
     if quiet.is_null() || quiet == missing() {
@@ -56,7 +56,7 @@ pub fn prepare_quiet() {
     }
 }
 
-fn answer(result: libc::pid_t) -> Result<Forked, i32> {
+fn answer(result: libc::pid_t) -> Result<Forked> {
     match result {
         0 => Ok(Forked::Child),
         1.. => Ok(Forked::Parent(result)),

@@ -7,9 +7,9 @@
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
+use super::errno::{self, errno, last_failure};
 use super::fd::owned;
 use super::wait::Ending;
-use super::{errno, last_failure};
 use crate::error::Result;
 
 /// Whether this process can open, signal and wait by descriptor; asked once. A forked child inherits the answer with the kernel and
@@ -69,7 +69,7 @@ pub fn open(pid: i32) -> Result<Option<OwnedFd>> {
 }
 
 /// Sends a signal; `false`: the process has ended. Fails with an errno.
-pub fn send_signal(pidfd: &impl AsRawFd, signal: i32) -> std::result::Result<bool, i32> {
+pub fn send_signal(pidfd: &impl AsRawFd, signal: i32) -> errno::Result<bool> {
     // SAFETY: a null siginfo means: as kill(2) would.
     let result =
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0) };

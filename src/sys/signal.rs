@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::errno;
+use super::errno::{Result, errno};
 
 pub const TERM: i32 = libc::SIGTERM;
 pub const KILL: i32 = libc::SIGKILL;
@@ -81,7 +81,7 @@ pub fn is_valid(signal: i32) -> bool {
 
 /// kill(2) for a child that is not reaped yet (the caller holds the lock under which it would be): its number cannot name another
 /// process. `false`: it has ended.
-pub fn send_to_child(pid: i32, signal: i32) -> Result<bool, i32> {
+pub fn send_to_child(pid: i32, signal: i32) -> Result<bool> {
     // Never a group, never everybody.
     if pid <= 1 {
         return Err(libc::EINVAL);

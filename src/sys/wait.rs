@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::errno;
+use super::errno::{Result, errno};
 
 /// Which child.
 #[derive(Clone, Copy, Debug)]
@@ -62,27 +62,27 @@ pub enum Seen {
 }
 
 /// Looks without waiting and without taking: the status stays there.
-pub fn peek(child: Child) -> Result<Seen, i32> {
+pub fn peek(child: Child) -> Result<Seen> {
     waitid(child, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
 }
 
 /// Takes the status of a child that has ended, without waiting.
-pub fn reap(child: Child) -> Result<Seen, i32> {
+pub fn reap(child: Child) -> Result<Seen> {
     waitid(child, libc::WEXITED | libc::WNOHANG)
 }
 
 /// As [`reap`], and also tells, once, that a child was stopped.
-pub fn changed(child: Child) -> Result<Seen, i32> {
+pub fn changed(child: Child) -> Result<Seen> {
     waitid(child, libc::WEXITED | libc::WSTOPPED | libc::WNOHANG)
 }
 
 /// Takes the status of a child that is ending anyway, waiting for it as long as it takes.
-pub fn reap_blocking(child: Child) -> Result<Seen, i32> {
+pub fn reap_blocking(child: Child) -> Result<Seen> {
     waitid(child, libc::WEXITED)
 }
 
 /// The raw call: libc's has no rusage.
-fn waitid(child: Child, options: i32) -> Result<Seen, i32> {
+fn waitid(child: Child, options: i32) -> Result<Seen> {
     let (kind, id) = match child {
         Child::Pidfd(fd) => (libc::P_PIDFD, fd.as_raw_fd()),
         Child::Pid(pid) => (libc::P_PID, pid),
