@@ -11,7 +11,7 @@ use super::board::{Board, Claims, Files, Sizes, Tasks};
 use super::delivery;
 use super::host::{Desk, Host, Readers, State};
 use super::journal::{self, Reader};
-use super::nursery::{Lodger, Nursery, message};
+use super::nursery::{Child, Nursery, message};
 use super::roll::{Roll, explain, stage, step};
 use super::table::Table;
 use super::task::Code;
@@ -27,7 +27,7 @@ use crate::sys::memory::{self, Access};
 use crate::sys::nursery::{self as os, Received};
 use crate::sys::signal::Blocked;
 use crate::sys::thread::{self, Thread};
-use crate::sys::wait::{self, Child};
+use crate::sys::wait;
 use crate::sys::{self, Deadline, cpu, fd, fork_gate, now, pidfd, poll, process, socket, stdio};
 use crate::timeout::Timeout;
 
@@ -213,7 +213,7 @@ impl Pool {
             host_pid: process::pid(),
             proc_is_ours: os::proc_is_ours(),
             host_start: process::start_time(process::pid()).filter(|_| os::proc_is_ours()),
-            lodgers: vec![Lodger::default(); sizes.places],
+            children: vec![Child::default(); sizes.places],
         };
         let board = Arc::new(Board { tasks: host_tasks, claims: Claims::map(claims.as_fd(), &sizes)? });
         board.claims.window.keep_from_children()?;
@@ -285,7 +285,7 @@ fn begin(nursery: Nursery, host_socket: &OwnedFd, roll: &Roll) -> Result<i32> {
     };
     drop(gate);
     // Somebody who waits for any child may have been faster: that is as well.
-    let _ = wait::reap_blocking(Child::Pid(between));
+    let _ = wait::reap_blocking(wait::Child::Pid(between));
     // Its end of the socket, and what it sees of the memory, is its own from now on.
     drop(nursery);
 

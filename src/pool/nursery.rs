@@ -23,7 +23,7 @@ use crate::sys::errno;
 use crate::sys::fork::{self, Forked};
 use crate::sys::nursery::{self as os, Credentials, Received};
 use crate::sys::thread::Thread;
-use crate::sys::wait::{self, Child, Ending, Seen, Usage};
+use crate::sys::wait::{self, Ending, Seen, Usage};
 use crate::sys::{Deadline, fd, now, pidfd, poll, process, signal, stdio};
 use crate::timeout::Timeout;
 
@@ -55,10 +55,10 @@ const DYING_NS: u64 = 2_000_000_000;
 /// How often the host is looked at without pidfds.
 const LOOK_MS: u64 = 250;
 /// A worker that died before its initializer was done is replaced after this, and twice that the next time, up to a second.
-const PATIENCE_NS: u64 = 1_000_000;
-const PATIENCE_MAX_NS: u64 = 1_000_000_000;
+const BACKOFF_NS: u64 = 1_000_000;
+const BACKOFF_MAX_NS: u64 = 1_000_000_000;
 /// A pool without a worker gives up after so many forks that failed: with the pauses between them, after some ten seconds.
-const REFUSALS_MAX: u32 = 20;
+const FORK_FAILURES_MAX: u32 = 20;
 
 /// All that the nursery needs, made by the host before the fork.
 pub struct Nursery {
@@ -88,12 +88,12 @@ pub struct Nursery {
     pub proc_is_ours: bool,
     /// The host's, without pidfds.
     pub host_start: Option<u64>,
-    pub lodgers: Vec<Lodger>,
+    pub children: Vec<Child>,
 }
 
 /// A place, and the process in it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Lodger {
+pub struct Child {
     /// 0 = nobody.
     pid: i32,
     life: u32,
@@ -107,33 +107,33 @@ pub struct Lodger {
     failed: u32,
 }
 
-/// What the nursery is up to, beside what is on the roll.
-struct Keeper<'a> {
+/// What the nursery knows, beside what is on the roll.
+struct Supervisor<'a> {
     nursery: &'a Nursery,
-    lodgers: Vec<Lodger>,
+    children: Vec<Child>,
     w: Thread,
     own_pid: i32,
     credentials: Option<Credentials>,
     /// The greatest memory use that is the copied host's and no worker's doing.
     inherited_rss: u64,
-    births: u64,
-    ending: Order,
-    /// No births before.
-    patience_until: u64,
-    patience: u64,
+    forks: u64,
+    shutdown: Shutdown,
+    /// No forks before.
+    backoff_until: u64,
+    backoff: u64,
     /// Forks that failed in a row.
-    refusals: u32,
+    fork_failures: u32,
     failed: bool,
 }
 
 /// The end of all workers that the host ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+enum Shutdown {
     None,
-    /// They were told; killed at the given time.
-    Told(u64),
-    /// They were killed; given up at the given time.
-    Killed(u64),
+    /// They got SIGTERM; killed at the given time.
+    Terminating(u64),
+    /// They got SIGKILL; given up at the given time.
+    Killing(u64),
 }
 
 impl Nursery {
@@ -154,29 +154,29 @@ impl Nursery {
         signal::set_all_default();
         process::lead_new_group();
         stdio::purge_in_child();
-        os::empty_stdin();
+        os::stdin_from_null();
         fd::close_number(self.host_socket);
         if !self.keep_all {
             descriptors::close_all_except(&self.kept, Keep::ListedAndSharedMemory);
         }
         process::set_name(c"tine-nursery");
-        let lodgers = std::mem::take(&mut self.lodgers);
-        let mut keeper = Keeper {
+        let children = std::mem::take(&mut self.children);
+        let mut supervisor = Supervisor {
             nursery: &self,
-            lodgers,
+            children,
             w: Thread::current(),
             own_pid: process::pid(),
             credentials: Credentials::of(self.host_pid).filter(|_| self.proc_is_ours),
             inherited_rss: os::own_peak_rss(),
-            births: 0,
-            ending: Order::None,
-            patience_until: 0,
-            patience: 0,
-            refusals: 0,
+            forks: 0,
+            shutdown: Shutdown::None,
+            backoff_until: 0,
+            backoff: 0,
+            fork_failures: 0,
             failed: false,
         };
-        keeper.begin();
-        keeper.keep()
+        supervisor.begin();
+        supervisor.supervise()
     }
 
     /// For the process between host and nursery.
@@ -188,7 +188,7 @@ impl Nursery {
     }
 }
 
-impl Keeper<'_> {
+impl Supervisor<'_> {
     fn begin(&mut self) {
         // Orphans that tasks leave behind are to come here.
         let _ = process::become_subreaper();
@@ -196,7 +196,7 @@ impl Keeper<'_> {
             self.fail_to_begin(step::THREADS, 0);
         }
         for worker in 1..=self.nursery.workers {
-            if let Err(errno) = self.bear(worker as usize - 1, worker, 0) {
+            if let Err(errno) = self.fork_worker(worker as usize - 1, worker, 0) {
                 self.fail_to_begin(step::FORK, errno);
             }
         }
@@ -213,14 +213,14 @@ impl Keeper<'_> {
     }
 
     /// Until the end of the pool or of the host.
-    fn keep(&mut self) -> ! {
+    fn supervise(&mut self) -> ! {
         loop {
             self.reap();
-            self.obey();
-            self.see_to_stopped();
-            self.see_to_ending();
+            self.handle_messages();
+            self.kill_stopped();
+            self.continue_shutdown();
             let leaving = self.nursery.board.phase(self.w) == phase::LEAVING;
-            if leaving && self.ending == Order::None {
+            if leaving && self.shutdown == Shutdown::None {
                 if self.alive() == 0 {
                     self.leave();
                 }
@@ -236,47 +236,47 @@ impl Keeper<'_> {
     }
 
     fn alive(&self) -> usize {
-        self.lodgers.iter().filter(|lodger| lodger.pid != 0).count()
+        self.children.iter().filter(|child| child.pid != 0).count()
     }
 
     /// Makes the process that is missing in each place, and hands the place of a dead worker to the spare one.
     fn fill(&mut self) {
-        if self.ending != Order::None || self.failed || self.nursery.board.phase(self.w) != phase::OPEN {
+        if self.shutdown != Shutdown::None || self.failed || self.nursery.board.phase(self.w) != phase::OPEN {
             return;
         }
         for worker in 1..=self.nursery.workers {
-            if self.lodgers.iter().any(|lodger| lodger.pid != 0 && lodger.worker == worker) {
+            if self.children.iter().any(|child| child.pid != 0 && child.worker == worker) {
                 continue;
             }
-            if let Some(spare) = self.lodgers.iter().position(|lodger| lodger.pid != 0 && lodger.worker == 0) {
+            if let Some(spare) = self.children.iter().position(|child| child.pid != 0 && child.worker == 0) {
                 self.promote(spare, worker);
             } else {
-                self.try_to_bear(worker);
+                self.try_fork_worker(worker);
             }
         }
-        if !self.lodgers.iter().any(|lodger| lodger.pid != 0 && lodger.worker == 0) {
-            self.try_to_bear(0);
+        if !self.children.iter().any(|child| child.pid != 0 && child.worker == 0) {
+            self.try_fork_worker(0);
         }
     }
 
-    fn try_to_bear(&mut self, worker: u32) {
+    fn try_fork_worker(&mut self, worker: u32) {
         // How many births and deaths in a place the host has not dealt with yet.
         let behind = |place: usize, life: u32| {
             let receipt = self.nursery.board.tasks.receipts.get(place);
             life.wrapping_sub(receipt.map_or(0, |receipt| self.w.load(&receipt.buried, Acquire)))
         };
         // Initializers that fail are the host's to count: it may have had enough of them.
-        let failed = |place: usize, lodger: &Lodger| lodger.failed != 0 && behind(place, lodger.failed) as i32 > 0;
-        if self.lodgers.iter().enumerate().any(|(place, lodger)| failed(place, lodger)) {
+        let failed = |place: usize, child: &Child| child.failed != 0 && behind(place, child.failed) as i32 > 0;
+        if self.children.iter().enumerate().any(|(place, child)| failed(place, child)) {
             return;
         }
         // Where the host is done with everybody who has lived there, or at least not far behind.
-        let free = self.lodgers.iter().enumerate().filter(|(_, lodger)| lodger.pid == 0);
+        let free = self.children.iter().enumerate().filter(|(_, child)| child.pid == 0);
         let free = free
-            .map(|(place, lodger)| (behind(place, lodger.life), place))
+            .map(|(place, child)| (behind(place, child.life), place))
             .filter(|&(behind, _)| behind as usize <= 2 * (LIVES - 2));
         let Some((behind, place)) = free.min() else { return };
-        if self.failed || now() < self.patience_until {
+        if self.failed || now() < self.backoff_until {
             return;
         }
         if self.credentials.is_some() && Credentials::of(self.nursery.host_pid) != self.credentials {
@@ -284,33 +284,33 @@ impl Keeper<'_> {
             if !self.host_is_gone() {
                 self.failed = true;
                 self.nursery.note_failure(step::CREDENTIALS, 0);
-                self.tell_host();
+                self.notify_host();
             }
             return;
         }
         let unit = if behind == 0 { 0 } else { journal::end_unit(self.nursery.journals[place]) };
-        match self.bear(place, worker, unit) {
+        match self.fork_worker(place, worker, unit) {
             Ok(()) => {
-                self.refusals = 0;
+                self.fork_failures = 0;
                 if worker != 0 {
                     self.count_restart();
                 }
             }
             Err(errno) => {
-                self.lose_patience();
-                self.refusals += 1;
-                if self.alive() == 0 && self.refusals >= REFUSALS_MAX {
+                self.back_off();
+                self.fork_failures += 1;
+                if self.alive() == 0 && self.fork_failures >= FORK_FAILURES_MAX {
                     self.failed = true;
                     self.nursery.note_failure(step::FORK, errno);
-                    self.tell_host();
+                    self.notify_host();
                 }
             }
         }
     }
 
-    fn lose_patience(&mut self) {
-        self.patience = (self.patience * 2).clamp(PATIENCE_NS, PATIENCE_MAX_NS);
-        self.patience_until = now() + self.patience;
+    fn back_off(&mut self) {
+        self.backoff = (self.backoff * 2).clamp(BACKOFF_NS, BACKOFF_MAX_NS);
+        self.backoff_until = now() + self.backoff;
     }
 
     fn count_restart(&self) {
@@ -319,32 +319,32 @@ impl Keeper<'_> {
     }
 
     /// Forks a process of the pool, whose journal begins in a unit. Fails with an errno.
-    fn bear(&mut self, place: usize, worker: u32, unit: u32) -> errno::Result<()> {
+    fn fork_worker(&mut self, place: usize, worker: u32, unit: u32) -> errno::Result<()> {
         let (roll, w) = (&self.nursery.roll, self.w);
-        let (Some(lodger), Some(latest)) = (self.lodgers.get_mut(place), roll.latest.get(place)) else { return Ok(()) };
-        let life = lodger.life.wrapping_add(1);
+        let (Some(child), Some(latest)) = (self.children.get_mut(place), roll.latest.get(place)) else { return Ok(()) };
+        let life = child.life.wrapping_add(1);
         let Some(line) = roll.line(place, life) else { return Ok(()) };
-        self.births += 1;
+        self.forks += 1;
         w.store(&line.worker, worker, Relaxed);
         w.store(&line.first_unit, unit, Relaxed);
         let pid = match fork::fork_quiet()? {
-            Forked::Child => worker::run(self.nursery, self.own_pid, place as u32, life, self.births),
+            Forked::Child => worker::run(self.nursery, self.own_pid, place as u32, life, self.forks),
             Forked::Parent(pid) => pid,
         };
-        *lodger = Lodger { pid, life, worker, ..Lodger::default() };
+        *child = Child { pid, life, worker, ..Child::default() };
         w.store(&line.pid, pid as u32, Relaxed);
         // SYNC POINT: life (release). The process waits for it, so nothing of it is seen before its name.
         w.store(&line.life, life, Release);
         w.store(latest, life, Release);
         w.wake(&line.life, 1);
-        self.tell_host();
+        self.notify_host();
         Ok(())
     }
 
     fn promote(&mut self, place: usize, worker: u32) {
-        let Some(lodger) = self.lodgers.get_mut(place) else { return };
-        if let Some(line) = self.nursery.roll.line(place, lodger.life) {
-            lodger.worker = worker;
+        let Some(child) = self.children.get_mut(place) else { return };
+        if let Some(line) = self.nursery.roll.line(place, child.life) {
+            child.worker = worker;
             self.w.store(&line.worker, worker, Release);
             self.nursery.board.ring(self.w, place as u32);
             self.count_restart();
@@ -355,15 +355,15 @@ impl Keeper<'_> {
     fn reap(&mut self) {
         os::drain(self.nursery.child_signals.as_raw_fd());
         loop {
-            match wait::changed(Child::Any) {
+            match wait::changed(wait::Child::Any) {
                 Ok(Seen::Ended { pid, ending, usage }) => {
                     if let Some(place) = self.place_of(pid) {
-                        self.bury(place, ending, usage);
+                        self.note_end(place, ending, usage);
                     }
                 }
                 Ok(Seen::Stopped { pid, .. }) => {
                     if let Some(place) = self.place_of(pid) {
-                        self.lodgers[place].stopped = now();
+                        self.children[place].stopped = now();
                     }
                 }
                 _ => return,
@@ -372,20 +372,20 @@ impl Keeper<'_> {
     }
 
     fn place_of(&self, pid: i32) -> Option<usize> {
-        self.lodgers.iter().position(|lodger| lodger.pid == pid)
+        self.children.iter().position(|child| child.pid == pid)
     }
 
-    fn bury(&mut self, place: usize, ending: Ending, usage: Usage) {
+    fn note_end(&mut self, place: usize, ending: Ending, usage: Usage) {
         let (roll, journals) = (&self.nursery.roll, &self.nursery.journals);
-        let (Some(lodger), Some(latest)) = (self.lodgers.get_mut(place), roll.latest.get(place)) else { return };
-        let Some(line) = roll.line(place, lodger.life) else { return };
+        let (Some(child), Some(latest)) = (self.children.get_mut(place), roll.latest.get(place)) else { return };
+        let Some(line) = roll.line(place, child.life) else { return };
         // What the nursery ordered is why it ended, unless it ended by itself before.
-        let ordered = lodger
+        let ordered = child
             .killed
             .filter(|_| matches!(ending, Ending::Signaled { signal, .. } if signal == signal::KILL || signal == signal::TERM));
-        lodger.pid = 0;
-        lodger.life = lodger.life.wrapping_add(1);
-        let life = lodger.life;
+        child.pid = 0;
+        child.life = child.life.wrapping_add(1);
+        let life = child.life;
         let peak_rss_bytes = Some(usage.peak_rss_bytes).filter(|&peak| peak > self.inherited_rss).unwrap_or(0);
         roll::write_exit(self.w, line, ending, ordered, Usage { peak_rss_bytes, ..usage });
         self.w.store(&line.end_unit, journal::end_unit(journals[place]), Relaxed);
@@ -396,32 +396,32 @@ impl Keeper<'_> {
         let board = &self.nursery.board;
         let ready = board.claims.bells.get(place).map_or(0, |bell| self.w.load(&bell.ready, Relaxed));
         if ready == life.wrapping_sub(1) {
-            self.patience = 0;
+            self.backoff = 0;
         } else if ordered.is_none() {
-            lodger.failed = life;
-            self.lose_patience();
+            child.failed = life;
+            self.back_off();
         }
         board.forget_place(self.w, place as u32);
         // It may have been woken for a task that it did not take: somebody else looks.
         board.ring_all(self.w);
-        self.tell_host();
+        self.notify_host();
     }
 
     /// Something on the roll has changed.
-    fn tell_host(&self) {
+    fn notify_host(&self) {
         self.w.fence();
         fd::ring(self.nursery.bell_fd);
         let head = &self.nursery.board.tasks.head;
         self.nursery.board.ring_hosts(self.w, self.w.load64(&head.bells_in_use, SeqCst));
     }
 
-    fn obey(&mut self) {
+    fn handle_messages(&mut self) {
         loop {
             match os::receive(self.nursery.socket.as_fd()) {
                 Received::Message(message) => {
                     let (kind, number, argument) = message::decode(message);
                     if kind == message::TERMINATE {
-                        self.begin_ending(argument);
+                        self.begin_shutdown(argument);
                     }
                     let heard = &self.nursery.roll.head.heard;
                     self.w.store(heard, number, Release);
@@ -434,40 +434,40 @@ impl Keeper<'_> {
         }
     }
 
-    fn begin_ending(&mut self, grace_ms: i64) {
+    fn begin_shutdown(&mut self, grace_ms: i64) {
         let until = u64::try_from(grace_ms).map_or(u64::MAX, |grace| now().saturating_add(grace.saturating_mul(1_000_000)));
-        match self.ending {
-            Order::None => {
-                self.send_all(signal::TERM, Reason::Terminated);
-                self.ending = Order::Told(until);
+        match self.shutdown {
+            Shutdown::None => {
+                self.signal_all(signal::TERM, Reason::Terminated);
+                self.shutdown = Shutdown::Terminating(until);
             }
-            Order::Told(before) => self.ending = Order::Told(before.min(until)),
-            Order::Killed(_) => {}
+            Shutdown::Terminating(before) => self.shutdown = Shutdown::Terminating(before.min(until)),
+            Shutdown::Killing(_) => {}
         }
     }
 
-    fn send_all(&mut self, signal: i32, why: Reason) {
-        for lodger in self.lodgers.iter_mut().filter(|lodger| lodger.pid != 0) {
-            lodger.killed.get_or_insert(why);
+    fn signal_all(&mut self, signal: i32, why: Reason) {
+        for child in self.children.iter_mut().filter(|child| child.pid != 0) {
+            child.killed.get_or_insert(why);
             // Its number is its own until it is reaped, here.
-            let _ = signal::send_to_child(lodger.pid, signal);
+            let _ = signal::send_to_child(child.pid, signal);
         }
     }
 
-    fn see_to_ending(&mut self) {
+    fn continue_shutdown(&mut self) {
         let (alive, head) = (self.alive() as u32, &self.nursery.roll.head);
-        match self.ending {
-            Order::None => {}
+        match self.shutdown {
+            Shutdown::None => {}
             _ if alive == 0 => {
                 os::kill_all_children();
                 self.leave();
             }
-            Order::Told(until) if now() >= until => {
+            Shutdown::Terminating(until) if now() >= until => {
                 self.w.store(&head.killed, alive, Relaxed);
-                self.send_all(signal::KILL, Reason::Terminated);
-                self.ending = Order::Killed(now() + DYING_NS);
+                self.signal_all(signal::KILL, Reason::Terminated);
+                self.shutdown = Shutdown::Killing(now() + DYING_NS);
             }
-            Order::Killed(until) if now() >= until => {
+            Shutdown::Killing(until) if now() >= until => {
                 self.w.store(&head.stuck, alive, Relaxed);
                 self.leave();
             }
@@ -475,17 +475,17 @@ impl Keeper<'_> {
         }
     }
 
-    fn see_to_stopped(&mut self) {
+    fn kill_stopped(&mut self) {
         let now = now();
-        for lodger in self.lodgers.iter_mut().filter(|lodger| lodger.pid != 0 && lodger.stopped != 0) {
-            if now < lodger.stopped + STOPPED_NS {
+        for child in self.children.iter_mut().filter(|child| child.pid != 0 && child.stopped != 0) {
+            if now < child.stopped + STOPPED_NS {
                 continue;
             }
-            lodger.stopped = 0;
+            child.stopped = 0;
             // Without /proc it is taken for true: it was stopped when the kernel said so.
-            if !self.nursery.proc_is_ours || process::is_stopped(lodger.pid).unwrap_or(true) {
-                lodger.killed = Some(Reason::Stopped);
-                let _ = signal::send_to_child(lodger.pid, signal::KILL);
+            if !self.nursery.proc_is_ours || process::is_stopped(child.pid).unwrap_or(true) {
+                child.killed = Some(Reason::Stopped);
+                let _ = signal::send_to_child(child.pid, signal::KILL);
             }
         }
     }
@@ -493,13 +493,13 @@ impl Keeper<'_> {
     /// Until something happens or has to be done.
     fn sleep(&self) {
         let nursery = self.nursery;
-        let mut until = self.lodgers.iter().filter(|lodger| lodger.stopped != 0).map(|lodger| lodger.stopped + STOPPED_NS).min();
+        let mut until = self.children.iter().filter(|child| child.stopped != 0).map(|child| child.stopped + STOPPED_NS).min();
         let mut at = |time: u64| until = Some(until.map_or(time, |until: u64| until.min(time)));
-        if let Order::Told(time) | Order::Killed(time) = self.ending {
+        if let Shutdown::Terminating(time) | Shutdown::Killing(time) = self.shutdown {
             at(time);
         }
-        if self.patience_until > now() {
-            at(self.patience_until);
+        if self.backoff_until > now() {
+            at(self.backoff_until);
         }
         if nursery.host_fd < 0 {
             at(now() + LOOK_MS * 1_000_000);
@@ -511,11 +511,7 @@ impl Keeper<'_> {
         let (socket, child_signals) = (nursery.socket.as_raw_fd(), nursery.child_signals.as_raw_fd());
         let deadline = Deadline::new(timeout);
         // All signals are blocked and the descriptors are open: it cannot fail.
-        let _ = if nursery.host_fd >= 0 {
-            poll::readable(&[socket, child_signals, nursery.host_fd], &deadline)
-        } else {
-            poll::readable(&[socket, child_signals], &deadline)
-        };
+        let _ = poll::readable(&[socket, child_signals, nursery.host_fd], &deadline);
     }
 
     fn host_is_gone(&self) -> bool {
@@ -527,13 +523,13 @@ impl Keeper<'_> {
 
     fn leave(&self) -> ! {
         self.w.store(&self.nursery.roll.head.stage, stage::ENDED, Release);
-        self.tell_host();
+        self.notify_host();
         fork::exit_now(0)
     }
 
     /// Ends everything that comes from here: workers, what they started, and this process.
     fn end_all(&mut self) -> ! {
-        self.send_all(signal::KILL, Reason::Terminated);
+        self.signal_all(signal::KILL, Reason::Terminated);
         os::kill_all_children();
         os::kill_own_group()
     }

@@ -63,9 +63,9 @@ pub(super) fn run(nursery: &Nursery, parent: i32, place: u32, life: u32, number:
     let journal_fd = os::move_up(nursery.keep_for_worker(place));
     let (bell_fd, tasks_fd) = (os::move_up(nursery.bell_fd), os::move_up(nursery.tasks_fd));
     let host_fd = if nursery.host_fd >= 0 { os::move_up(nursery.host_fd) } else { -1 };
-    os::volunteer_for_oom();
+    os::raise_oom_score();
     if nursery.no_core {
-        os::leave_no_core();
+        os::disable_core_files();
     }
     interrupt::clear();
     // libc runs the latest handler first, and this one never comes to the host's.

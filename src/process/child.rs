@@ -123,10 +123,9 @@ impl Host {
     ///
     /// The descriptor only says when to look: the user's code may close what it does not know, and use the number again.
     fn outlive(&self) {
-        let watched: &[i32] = if self.fd >= 0 { &[self.fd] } else { &[] };
         let interval = if self.fd >= 0 { LOOK_BESIDE_MS } else { LOOK_MS };
         while self.lives() {
-            let called = poll::readable(watched, &Deadline::new(Timeout::Millis(interval)));
+            let called = poll::readable(&[self.fd], &Deadline::new(Timeout::Millis(interval)));
             if !matches!(called, Ok(0)) && self.lives() {
                 // Not the host's end: another file, or none.
                 thread::sleep(Duration::from_millis(LOOK_MS));

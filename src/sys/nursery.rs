@@ -69,8 +69,8 @@ pub fn receive(socket: BorrowedFd) -> Received {
     }
 }
 
-/// Standard input becomes empty.
-pub fn empty_stdin() {
+/// Standard input becomes /dev/null.
+pub fn stdin_from_null() {
     // SAFETY: a NUL-terminated path, and plain numbers.
     unsafe {
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
@@ -114,7 +114,7 @@ pub fn read_only(fd: BorrowedFd) -> Result<OwnedFd> {
 }
 
 /// Makes the kernel take this process before others when memory runs out. Best effort.
-pub fn volunteer_for_oom() {
+pub fn raise_oom_score() {
     const MORE: i32 = 500;
     const MOST: i32 = 1000;
     let mut text = [0u8; 16];
@@ -134,7 +134,7 @@ pub fn volunteer_for_oom() {
 }
 
 /// No core file of this process.
-pub fn leave_no_core() {
+pub fn disable_core_files() {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a live rlimit.
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };

@@ -4,7 +4,7 @@ use super::{Deadline, errno, interrupt, last_failure};
 use crate::error::Result;
 
 /// Waits until one of `fds` is ready or the deadline; answers a bit for each (bit i: `fds[i]` is readable, hung up or broken).
-/// At most 64 descriptors.
+/// At most 64 descriptors; -1 stands for none.
 pub fn readable(fds: &[i32], deadline: &Deadline) -> Result<u64> {
     let mut polled = [libc::pollfd { fd: -1, events: 0, revents: 0 }; 64];
     let polled = &mut polled[..fds.len()];
