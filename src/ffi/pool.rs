@@ -11,7 +11,7 @@ use super::queue::tine_bytes_t;
 use super::status::{self, TINE_OK, tine_status_t};
 use super::{arg, guard, handle, options};
 use crate::error::{Error, Kind, Result};
-use crate::pool::{Callbacks, Code, Job, Map, Options, Order, Outcome, Pool, Stats, Submission, Task};
+use crate::pool::{Callbacks, Code, Job, Map, Options, Outcome, Pool, Stats, Submission, Task, TaskSpec};
 use crate::sys::Deadline;
 use crate::timeout::Timeout;
 
@@ -485,8 +485,8 @@ pub unsafe extern "C" fn tine_pool_apply(
     guard::status(|| {
         // SAFETY: contracts H and B.
         let (pool, argument) = unsafe { (handle::borrow(pool, "pool")?.0.share(), arg::bytes(arg, arg_len, "arg")?) };
-        let order = Order { function: function(r#fn)?, argument, attempts: 1, items: 0, result_size: None };
-        let job = pool.apply(order, arg::timeout(timeout_ms)?)?;
+        let spec = TaskSpec { function: function(r#fn)?, argument, attempts: 1, items: 0, result_size: None };
+        let job = pool.apply(spec, arg::timeout(timeout_ms)?)?;
         // SAFETY: contract O.
         unsafe { give(job, out_result) };
         Ok(())
@@ -517,8 +517,8 @@ pub unsafe extern "C" fn tine_pool_submit(
         // SAFETY: contracts H, B, O and C.
         let (pool, argument, options) =
             unsafe { (handle::borrow(pool, "pool")?.0.share(), arg::bytes(arg, arg_len, "arg")?, read_submit_options(options)?) };
-        let order = Order { function: function(r#fn)?, argument, attempts: options.attempts, items: 0, result_size: None };
-        let submission = Submission { order, callbacks: options.callbacks, id: options.id, handle: !out_async.is_null() };
+        let spec = TaskSpec { function: function(r#fn)?, argument, attempts: options.attempts, items: 0, result_size: None };
+        let submission = Submission { spec, callbacks: options.callbacks, id: options.id, handle: !out_async.is_null() };
         let job = pool.submit(&submission, &options.room)?;
         // SAFETY: contract O.
         unsafe { give(job, out_async) };

@@ -20,13 +20,13 @@ const CLASSES: usize = (LARGEST - SMALLEST + 1) as usize;
 const KEPT: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     #[default]
     Inline,
     /// Offset in the mapped memory.
     Arena { offset: usize, class: u32 },
     /// Offset in the file, behind what is mapped.
-    Behind { offset: u64, length: usize },
+    Unmapped { offset: u64, length: usize },
 }
 
 #[derive(Debug)]
@@ -40,8 +40,8 @@ pub struct Arguments {
     free: [Vec<usize>; CLASSES],
     in_arena: usize,
     /// Where the next one behind the arena may begin.
-    next_behind: u64,
-    behind: usize,
+    next_unmapped: u64,
+    unmapped: usize,
 }
 
 impl Arguments {
@@ -53,30 +53,30 @@ impl Arguments {
             used: 0,
             free: Default::default(),
             in_arena: 0,
-            next_behind: memory::whole_pages(sizes.tasks_length()) as u64,
-            behind: 0,
+            next_unmapped: memory::whole_pages(sizes.tasks_length()) as u64,
+            unmapped: 0,
         }
     }
 
     /// Room for an argument; what lies in the arena exists already.
-    pub fn place(&mut self, fd: BorrowedFd, length: usize) -> Result<Place> {
+    pub fn allocate(&mut self, fd: BorrowedFd, length: usize) -> Result<Location> {
         if length <= INLINE {
-            return Ok(Place::Inline);
+            return Ok(Location::Inline);
         }
         if length <= 1 << LARGEST {
-            if let Some(place) = self.place_in_arena(fd, length)? {
-                return Ok(place);
+            if let Some(location) = self.allocate_in_arena(fd, length)? {
+                return Ok(location);
             }
         }
-        let offset = self.next_behind;
+        let offset = self.next_unmapped;
         memory::check_room(length)?;
-        self.next_behind += memory::whole_pages(length) as u64;
-        self.behind += 1;
-        Ok(Place::Behind { offset, length })
+        self.next_unmapped += memory::whole_pages(length) as u64;
+        self.unmapped += 1;
+        Ok(Location::Unmapped { offset, length })
     }
 
     /// `None`: the arena is full.
-    fn place_in_arena(&mut self, fd: BorrowedFd, length: usize) -> Result<Option<Place>> {
+    fn allocate_in_arena(&mut self, fd: BorrowedFd, length: usize) -> Result<Option<Location>> {
         let class = length.next_power_of_two().trailing_zeros().max(SMALLEST) - SMALLEST;
         let offset = match self.free[class as usize].pop() {
             Some(offset) => offset,
@@ -91,24 +91,24 @@ impl Arguments {
             }
         };
         self.in_arena += 1;
-        Ok(Some(Place::Arena { offset, class }))
+        Ok(Some(Location::Arena { offset, class }))
     }
 
-    pub fn give_back(&mut self, fd: &impl AsFd, place: Place) {
-        match place {
-            Place::Inline => {}
-            Place::Arena { offset, class } => {
+    pub fn free(&mut self, fd: &impl AsFd, location: Location) {
+        match location {
+            Location::Inline => {}
+            Location::Arena { offset, class } => {
                 self.free[class as usize].push(offset);
                 self.in_arena -= 1;
                 if self.in_arena == 0 {
                     self.empty(fd.as_fd());
                 }
             }
-            Place::Behind { offset, length } => {
+            Location::Unmapped { offset, length } => {
                 file::punch(fd.as_fd(), offset, length as u64);
-                self.behind -= 1;
-                if self.behind == 0 {
-                    self.next_behind = memory::whole_pages(self.base + self.limit) as u64;
+                self.unmapped -= 1;
+                if self.unmapped == 0 {
+                    self.next_unmapped = memory::whole_pages(self.base + self.limit) as u64;
                 }
             }
         }
@@ -134,25 +134,25 @@ mod tests {
         let sizes = Sizes { slots: 8, places: 3, arena: 256 << 10 };
         let fd = memory::create_empty(c"test").unwrap();
         let mut arguments = Arguments::new(&sizes);
-        assert_eq!(arguments.place(fd.as_fd(), 64).unwrap(), Place::Inline);
+        assert_eq!(arguments.allocate(fd.as_fd(), 64).unwrap(), Location::Inline);
         for _ in 0..2 {
-            let mut places = Vec::new();
+            let mut locations = Vec::new();
             for length in [65, 128, 129, 60_000, 65_536, 65_537, 100_000, 65_536, 65_536, 65_536] {
-                places.push((arguments.place(fd.as_fd(), length).unwrap(), length as u64));
+                locations.push((arguments.allocate(fd.as_fd(), length).unwrap(), length as u64));
             }
-            let range = |&(place, length): &(Place, u64)| match place {
-                Place::Inline => (0, 0),
-                Place::Arena { offset, .. } => (offset as u64, offset as u64 + length),
-                Place::Behind { offset, .. } => (offset, offset + length),
+            let range = |&(location, length): &(Location, u64)| match location {
+                Location::Inline => (0, 0),
+                Location::Arena { offset, .. } => (offset as u64, offset as u64 + length),
+                Location::Unmapped { offset, .. } => (offset, offset + length),
             };
-            let mut ranges: Vec<_> = places.iter().map(range).collect();
+            let mut ranges: Vec<_> = locations.iter().map(range).collect();
             ranges.sort_unstable();
             assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0));
-            assert!(places.iter().filter(|(place, _)| matches!(place, Place::Behind { .. })).count() > 2);
-            for (place, _) in places {
-                arguments.give_back(&fd, place);
+            assert!(locations.iter().filter(|(location, _)| matches!(location, Location::Unmapped { .. })).count() > 2);
+            for (location, _) in locations {
+                arguments.free(&fd, location);
             }
-            assert_eq!((arguments.in_arena, arguments.behind, arguments.used), (0, 0, 0));
+            assert_eq!((arguments.in_arena, arguments.unmapped, arguments.used), (0, 0, 0));
         }
     }
 }

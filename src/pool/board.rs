@@ -11,7 +11,7 @@
 //! | generation: low half of the task's sequence number | state | life of the process that runs it | its place |
 //!
 //! A claim is taken only by comparing all of it with what the order and the task's record say, both of which only the host can
-//! write: whatever else lies there is "not to be had", and the host mends it.
+//! write: whatever else lies there is "not to be had", and the host repairs it.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -307,7 +307,7 @@ impl Board {
     }
 
     /// Rewrites what only helps: it may have been written over.
-    pub fn mend<W: Words>(&self, w: W, heads: [u64; LANES]) {
+    pub fn repair<W: Words>(&self, w: W, heads: [u64; LANES]) {
         for (hint, head) in self.claims.head.hints.iter().zip(heads) {
             w.store64(hint, head, Relaxed);
         }
@@ -451,7 +451,7 @@ impl Board {
     }
 
     /// The search has found nothing: announces that this process will sleep, and looks once more. `Err` is what its bell says now.
-    pub fn lie_down<W: Words>(&self, w: W, holder: Holder) -> std::result::Result<Taken, u32> {
+    pub fn prepare_to_sleep<W: Words>(&self, w: W, holder: Holder) -> std::result::Result<Taken, u32> {
         let place = holder.place;
         let heard = self.claims.bells.get(place as usize).map_or(0, |bell| w.load(&bell.bell, Acquire));
         // At every moment in one of the two sets: whoever submits sees one or the other.
@@ -468,7 +468,7 @@ impl Board {
     }
 
     /// Awake again for another reason than a bell.
-    pub fn get_up<W: Words>(&self, w: W, place: u32) {
+    pub fn cancel_sleep<W: Words>(&self, w: W, place: u32) {
         remove(w, &self.claims.head.idle, place);
     }
 }
@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_that_was_written_over_hides_nothing_from_who_lies_down() {
+    fn a_hint_that_was_written_over_hides_nothing_from_who_will_sleep() {
         let (w, (_files, board)) = (Thread::current(), board());
         board.publish(w, NORMAL, 0, 4, 40);
         board.publish(w, NORMAL, 1, 5, 50);
@@ -549,8 +549,8 @@ mod tests {
         board.publish(w, NORMAL, 2, 6, 60);
         w.store64(&board.claims.head.hints[NORMAL], 3, Relaxed);
         assert_eq!(board.take(w, holder(0)), None);
-        assert_eq!(board.lie_down(w, holder(0)).unwrap().slot, 6);
-        assert!(board.lie_down(w, holder(0)).is_err());
+        assert_eq!(board.prepare_to_sleep(w, holder(0)).unwrap().slot, 6);
+        assert!(board.prepare_to_sleep(w, holder(0)).is_err());
     }
 
     #[test]
@@ -569,7 +569,7 @@ mod tests {
         let bell = |place: usize| w.load(&board.claims.bells.get(place).unwrap().bell, Relaxed);
         board.begin_search(w, 0);
         board.begin_search(w, 1);
-        assert!(board.lie_down(w, holder(1)).is_err());
+        assert!(board.prepare_to_sleep(w, holder(1)).is_err());
         board.publish(w, NORMAL, 0, 4, 40);
         board.alert(w);
         assert_eq!(bell(1), 0);

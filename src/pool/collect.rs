@@ -5,11 +5,11 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::board::phase;
-use super::host::{Course, Desk, Host, Readers, State};
+use super::host::{Cursor, Host, Lifecycle, Readers, State};
 use super::journal::seed;
 use super::nursery::message;
 use super::roll::{self, explain, stage};
-use super::table::Lodger;
+use super::table::WorkerState;
 use crate::error::{Kind, Result};
 use crate::log::{self, Level};
 use crate::process::{ExitInfo, Reason};
@@ -24,39 +24,39 @@ const BATCH: usize = 64;
 impl Host {
     /// Whether there is something to take in. A hint: what lies where only reading can tell is not seen.
     #[inline]
-    pub(super) fn something(&self) -> bool {
-        self.peeks.iter().any(|peek| peek.something() == Some(true))
+    pub(super) fn sees_entry(&self) -> bool {
+        self.peeks.iter().any(|peek| peek.has_entry() == Some(true))
     }
 
     /// The same without doubt.
-    pub(super) fn anything(&self) -> bool {
-        self.peeks.iter().any(|peek| peek.something() != Some(false))
+    pub(super) fn may_have_entry(&self) -> bool {
+        self.peeks.iter().any(|peek| peek.has_entry() != Some(false))
     }
 
     /// Takes in all that workers and nursery have written.
     pub(super) fn collect(&self) -> Result<()> {
         let mut notes = false;
-        let collected = self.collect_quietly(&mut notes);
+        let collected = self.collect_entries(&mut notes);
         if notes {
-            self.tell_log();
+            self.write_notes();
         }
         collected
     }
 
-    fn collect_quietly(&self, notes: &mut bool) -> Result<()> {
+    fn collect_entries(&self, notes: &mut bool) -> Result<()> {
         let w = Thread::current();
         let mut readers = self.lock_readers()?;
-        let Readers { desks, batch } = &mut *readers;
+        let Readers { cursors, batch } = &mut *readers;
         loop {
             let mut changed = false;
-            for (place, desk) in desks.iter_mut().enumerate() {
-                changed |= self.look_at(w, place, desk);
+            for (place, cursor) in cursors.iter_mut().enumerate() {
+                changed |= self.check_life(w, place, cursor);
                 let before = batch.len();
                 while batch.len() - before < BATCH {
-                    let Some((entry, result)) = desk.reader.next_entry() else { break };
+                    let Some((entry, result)) = cursor.reader.next_entry() else { break };
                     batch.push((place as u32, entry, result));
                 }
-                desk.more = batch.len() - before == BATCH;
+                cursor.more = batch.len() - before == BATCH;
             }
             if batch.is_empty() && !changed {
                 return Ok(());
@@ -64,76 +64,76 @@ impl Host {
             // In the order in which it happened, as far as clocks of several processors can tell.
             batch.sort_by_key(|(_, entry, _)| entry.stamp);
             let mut state = self.lock()?;
-            for (place, desk) in desks.iter().enumerate().filter(|(_, desk)| desk.born) {
-                let pid = self.roll.line(place, desk.life).map_or(0, |line| w.load(&line.pid, Relaxed) as i32);
-                state.table.meet(place as u32, pid);
+            for (place, cursor) in cursors.iter().enumerate().filter(|(_, cursor)| cursor.born) {
+                let pid = self.roll.line(place, cursor.life).map_or(0, |line| w.load(&line.pid, Relaxed) as i32);
+                state.table.begin_life(place as u32, pid);
             }
             for (place, entry, result) in batch.drain(..) {
-                state.table.take_in(place, &entry, result);
+                state.table.apply(place, &entry, result);
             }
             state.table.advance(w);
-            for (place, desk) in desks.iter_mut().enumerate().filter(|(_, desk)| desk.born) {
+            for (place, cursor) in cursors.iter_mut().enumerate().filter(|(_, cursor)| cursor.born) {
                 if let Some(receipt) = self.board.tasks.receipts.get(place) {
-                    w.store64(&receipt.consumed, desk.reader.position(), Release);
+                    w.store64(&receipt.consumed, cursor.reader.position(), Release);
                 }
-                if desk.dead && !desk.more {
-                    self.bury(w, &mut state, place, desk)?;
+                if cursor.dead && !cursor.more {
+                    self.retire(w, &mut state, place, cursor)?;
                 }
             }
-            self.go_on(w, &mut state);
+            self.advance(w, &mut state);
             *notes |= !state.notes.is_empty();
         }
     }
 
     /// Tells the log what happened, under no lock.
-    pub(super) fn tell_log(&self) {
+    pub(super) fn write_notes(&self) {
         let notes = self.lock().map(|mut state| std::mem::take(&mut state.notes)).unwrap_or_default();
         for (level, note) in notes {
             log::write(level, || note);
         }
     }
 
-    /// Looks whether the life at a desk has begun or ended. Before its journal is read: when it is seen to be dead, all that it wrote
-    /// is there. Answers whether something has changed.
-    fn look_at(&self, w: Thread, place: usize, desk: &mut Desk) -> bool {
-        let Some(line) = self.roll.line(place, desk.life) else { return false };
+    /// Looks whether the life that is being read has begun or ended. Before its journal is read: when it is seen to be dead, all that
+    /// it wrote is there. Answers whether something has changed.
+    fn check_life(&self, w: Thread, place: usize, cursor: &mut Cursor) -> bool {
+        let Some(line) = self.roll.line(place, cursor.life) else { return false };
         // SYNC POINT: life (acquire).
         let life = w.load(&line.life, Acquire);
-        desk.dead = life == desk.life + 1;
-        let newborn = !desk.born && (life == desk.life || desk.dead);
+        cursor.dead = life == cursor.life + 1;
+        let newborn = !cursor.born && (life == cursor.life || cursor.dead);
         if newborn {
-            desk.born = true;
-            desk.reader.begin(seed(self.pool, place as u32, desk.life), w.load(&line.first_unit, Relaxed).into());
+            cursor.born = true;
+            cursor.reader.begin(seed(self.pool, place as u32, cursor.life), w.load(&line.first_unit, Relaxed).into());
         }
-        newborn || desk.dead
+        newborn || cursor.dead
     }
 
-    /// Draws the consequences of a death. Everything that the dead wrote has been taken in.
-    fn bury(&self, w: Thread, state: &mut State, place: usize, desk: &mut Desk) -> Result<()> {
-        let (Some(line), Some(receipt)) = (self.roll.line(place, desk.life), self.board.tasks.receipts.get(place)) else {
+    /// Draws the consequences of a death. Everything that it wrote has been taken in.
+    fn retire(&self, w: Thread, state: &mut State, place: usize, cursor: &mut Cursor) -> Result<()> {
+        let (Some(line), Some(receipt)) = (self.roll.line(place, cursor.life), self.board.tasks.receipts.get(place)) else {
             return Ok(());
         };
-        let lodger = state.table.lodgers[place];
+        let worker = state.table.workers[place];
         let death = roll::read_exit(w, line);
         let kind = if death.reason == Some(Reason::Terminated) { Kind::Canceled } else { Kind::WorkerDied };
-        let partial = lodger.chunk.and_then(|(unit, length)| desk.reader.unfinished(unit, length));
-        state.table.bury(w, place as u32, death, kind, partial)?;
+        let partial = worker.chunk.and_then(|(unit, length)| cursor.reader.unfinished(unit, length));
+        state.table.retire(w, place as u32, death, kind, partial)?;
         // It may have written over what everybody may write, and its claims are nobody's now.
-        let lost = state.table.mend(w)?;
+        let lost = state.table.repair(w)?;
         if lost > 1 {
             state.notes.push((Level::Warn, format!("{}: {lost} claims were written over", self.name)));
         }
-        desk.reader.finish(w.load(&line.end_unit, Relaxed).into());
-        let buried = desk.life + 1;
-        (desk.life, desk.born, desk.dead) = (desk.life + 2, false, false);
+        cursor.reader.finish(w.load(&line.end_unit, Relaxed).into());
+        let retired = cursor.life + 1;
+        (cursor.life, cursor.born, cursor.dead) = (cursor.life + 2, false, false);
         w.store64(&receipt.consumed, 0, Relaxed);
-        // SYNC POINT: buried (release): who lives here now, or comes next, may use the first units.
-        w.store(&receipt.buried, buried, Release);
-        if kind == Kind::WorkerDied && !lodger.left {
-            let note = format!("{}: worker {} ended: {}", self.name, lodger.pid, describe(&death, &lodger));
+        // SYNC POINT: retired (release): who lives here now, or comes next, may use the first units.
+        w.store(&receipt.buried, retired, Release);
+        if kind == Kind::WorkerDied && !worker.left {
+            let note = format!("{}: worker {} ended: {}", self.name, worker.pid, describe(&death, &worker));
             state.notes.push((Level::Info, note));
             state.worker_deaths += 1;
-            self.count_death(w, state, &death, &lodger);
+            self.count_death(w, state, &death, &worker);
         }
         // It waits for a place only when many have died and nobody was looking.
         self.command(state, message::LOOK, 0);
@@ -141,20 +141,20 @@ impl Host {
     }
 
     /// Too many deaths in a row, without a finished task in between, break the pool.
-    pub(super) fn count_death(&self, w: Thread, state: &mut State, death: &ExitInfo, lodger: &Lodger) {
+    pub(super) fn count_death(&self, w: Thread, state: &mut State, death: &ExitInfo, worker: &WorkerState) {
         if state.finished_at_death != state.table.finished {
             state.finished_at_death = state.table.finished;
             state.recent_deaths.clear();
         }
         let now = now();
         state.recent_deaths.push_back(now);
-        while state.recent_deaths.front().is_some_and(|&time| time + self.window_ns < now) {
+        while state.recent_deaths.front().is_some_and(|&time| time + self.crash_window_ns < now) {
             state.recent_deaths.pop_front();
         }
         let count = state.recent_deaths.len();
-        if count >= self.budget && state.course <= Course::Closing {
+        if count >= self.crash_budget && state.lifecycle <= Lifecycle::Closing {
             let many = if count == 1 { "a worker died".to_owned() } else { format!("{count} workers died in a row") };
-            self.break_pool(w, state, format!("{}: {many}, the last one: {}", self.name, describe(death, lodger)));
+            self.break_pool(w, state, format!("{}: {many}, the last one: {}", self.name, describe(death, worker)));
         }
     }
 
@@ -168,8 +168,8 @@ impl Host {
 
     /// Starts no task any more; those that no worker has are cancelled.
     pub(super) fn stop(&self, w: Thread, state: &mut State) {
-        if state.course < Course::Stopping {
-            state.course = Course::Stopping;
+        if state.lifecycle < Lifecycle::Stopping {
+            state.lifecycle = Lifecycle::Stopping;
             self.set_phase(w, phase::STOPPING);
             state.table.end_all(w, Kind::Canceled, Some(ORDERED), false);
             // Whoever waits for room learns that there is none to come.
@@ -183,13 +183,13 @@ impl Host {
     }
 
     /// What follows from the tasks that have ended, and from what the nursery says.
-    pub(super) fn go_on(&self, w: Thread, state: &mut State) {
-        if state.course == Course::Closing && state.table.pending == 0 {
-            state.course = Course::Leaving;
+    pub(super) fn advance(&self, w: Thread, state: &mut State) {
+        if state.lifecycle == Lifecycle::Closing && state.table.pending == 0 {
+            state.lifecycle = Lifecycle::Leaving;
             self.set_phase(w, phase::LEAVING);
             self.command(state, message::LOOK, 0);
         }
-        if w.load(&self.roll.head.stage, Acquire) == stage::FAILED && state.course <= Course::Closing {
+        if w.load(&self.roll.head.stage, Acquire) == stage::FAILED && state.lifecycle <= Lifecycle::Closing {
             let failed = w.load(&self.roll.head.step, Relaxed);
             self.break_pool(w, state, format!("{}: {}", self.name, explain(failed)));
         }
@@ -208,11 +208,11 @@ pub(super) const ORDERED: ExitInfo = ExitInfo { reason: Some(Reason::Terminated)
 /// The end of a worker that nobody saw.
 pub(super) const UNKNOWN: ExitInfo = ExitInfo { reason: Some(Reason::Signal), ending: None, usage: None };
 
-fn describe(death: &ExitInfo, lodger: &Lodger) -> String {
-    match (lodger.refused, death.ending) {
+fn describe(death: &ExitInfo, worker: &WorkerState) -> String {
+    match (worker.refused, death.ending) {
         (Some(code), _) => format!("its initializer returned {code}"),
-        (None, Some(Ending::Exited(code))) if !lodger.ready => format!("exit code {code} in its initializer"),
-        (None, Some(Ending::Signaled { signal, .. })) if !lodger.ready => format!("signal {signal} in its initializer"),
+        (None, Some(Ending::Exited(code))) if !worker.ready => format!("exit code {code} in its initializer"),
+        (None, Some(Ending::Signaled { signal, .. })) if !worker.ready => format!("signal {signal} in its initializer"),
         (None, Some(Ending::Exited(code))) => format!("exit code {code}"),
         (None, Some(Ending::Signaled { signal, .. })) => format!("signal {signal}"),
         (None, None) => "nobody saw its end".to_owned(),

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use super::host::{Course, Host};
+use super::host::{Host, Lifecycle};
 use crate::error::Result;
 use crate::log::{self, Level};
 use crate::shm::Words;
@@ -77,7 +77,7 @@ fn work(host: &Arc<Host>) -> Result<()> {
 
 fn is_over(host: &Host) -> Result<bool> {
     let state = host.lock()?;
-    Ok(state.course == Course::Ended && state.table.deliveries.is_empty())
+    Ok(state.lifecycle == Lifecycle::Ended && state.table.deliveries.is_empty())
 }
 
 struct Sleep {
@@ -92,7 +92,7 @@ impl Sleep {
         let (w, word) = (Thread::current(), &host.board.tasks.head.delivery);
         // Waking a thread costs whoever rings more than a moment's patience costs here.
         for turn in 0..LOOKS {
-            if host.something() {
+            if host.sees_entry() {
                 return;
             }
             w.relax(turn);
@@ -107,10 +107,10 @@ impl Sleep {
             let deadline = Deadline::new(timeout);
             match poll::readable(&[host.bell.as_raw_fd(), host.nursery_fd()], &deadline) {
                 Ok(0) => {
-                    let _ = host.look();
+                    let _ = host.check_up();
                 }
                 Ok(ready) if ready & 1 != 0 => {
-                    fd::hush(host.bell.as_raw_fd());
+                    fd::clear(host.bell.as_raw_fd());
                 }
                 _ => {}
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::board::phase;
 use super::collect::{ORDERED, UNKNOWN};
-use super::host::{Course, Host};
+use super::host::{Host, Lifecycle};
 use super::nursery::message;
 use super::roll::stage;
 use crate::error::{Error, Kind, Result};
@@ -35,7 +35,7 @@ impl Host {
 
     /// A host that adopts orphans (the first process of a container, a subreaper) has adopted the nursery and would keep its zombie.
     /// For every other host it is no child, and nothing happens.
-    pub(super) fn take_zombie(&self) {
+    pub(super) fn reap_nursery(&self) {
         if let Some(nursery) = &self.nursery {
             let _ = wait::reap(Child::Pidfd(nursery.as_fd()));
         }
@@ -60,12 +60,12 @@ impl Host {
         // What workers did before they died is done.
         self.collect()?;
         let mut state = self.lock()?;
-        if state.course == Course::Ended {
+        if state.lifecycle == Lifecycle::Ended {
             return Ok(());
         }
-        self.take_zombie();
+        self.reap_nursery();
         let in_order = w.load(&self.roll.head.stage, Acquire) == stage::ENDED;
-        if !in_order && state.course < Course::Stopping {
+        if !in_order && state.lifecycle < Lifecycle::Stopping {
             let why = format!("{}: its nursery was killed", self.name);
             state.notes.push((Level::Error, why.clone()));
             state.broken.get_or_insert(why);
@@ -74,29 +74,29 @@ impl Host {
             state.table.end_all(w, Kind::WorkerDied, Some(UNKNOWN), true);
         }
         state.table.end_all(w, Kind::Canceled, Some(ORDERED), true);
-        state.course = Course::Ended;
+        state.lifecycle = Lifecycle::Ended;
         let joiners = state.joiners | state.table.room_bells;
         state.table.to_ring |= joiners;
-        for lodger in &mut state.table.lodgers {
-            lodger.alive = false;
+        for worker in &mut state.table.workers {
+            worker.alive = false;
         }
         drop(state);
         // The delivery thread ends with this.
         fd::ring(self.bell.as_raw_fd());
-        self.tell_log();
+        self.write_notes();
         Ok(())
     }
 
     /// Now and then, by whoever waits or delivers.
-    pub(super) fn look(&self) -> Result<()> {
+    pub(super) fn check_up(&self) -> Result<()> {
         if self.nursery_is_gone() {
             return self.end();
         }
         let w = Thread::current();
         let mut state = self.lock()?;
         let (queued, _) = state.table.counts();
-        if queued > 0 && state.course <= Course::Closing {
-            let lost = state.table.mend(w)?;
+        if queued > 0 && state.lifecycle <= Lifecycle::Closing {
+            let lost = state.table.repair(w)?;
             drop(state);
             if lost > 0 {
                 log::write(Level::Warn, || format!("{}: {lost} claims were written over", self.name));
@@ -110,12 +110,12 @@ impl Host {
         self.collect()?;
         let w = Thread::current();
         let mut state = self.lock()?;
-        if state.course == Course::Open {
-            state.course = Course::Closing;
+        if state.lifecycle == Lifecycle::Open {
+            state.lifecycle = Lifecycle::Closing;
             // The last task that ends is to be heard of.
             w.store(&self.board.tasks.head.eager, 1, SeqCst);
             state.table.to_ring |= state.table.room_bells;
-            self.go_on(w, &mut state);
+            self.advance(w, &mut state);
         }
         drop(state);
         // What ended between the last look and the store above is seen now.
@@ -134,7 +134,7 @@ impl Host {
         let ended = {
             let _ = self.collect();
             let mut state = self.lock()?;
-            if state.course == Course::Ended {
+            if state.lifecycle == Lifecycle::Ended {
                 return Ok(w.load(&self.roll.head.killed, Relaxed));
             }
             self.stop(w, &mut state);
@@ -197,7 +197,7 @@ impl Host {
             if self.is_delivering() {
                 return Err(Error::new(Kind::Busy, format!("{}: join inside a callback would wait for itself", self.name)));
             }
-            if state.course == Course::Open {
+            if state.lifecycle == Lifecycle::Open {
                 return Err(Error::invalid(format!("{}: join before close or terminate", self.name)));
             }
             let bell = state.table.take_bell();

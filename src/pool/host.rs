@@ -14,7 +14,7 @@ use super::board::{Board, Files};
 use super::job::Callbacks;
 use super::journal::{Entry, Peek, Reader};
 use super::roll::Roll;
-use super::table::{Order, Table, closed};
+use super::table::{Table, TaskSpec, closed};
 use crate::error::{Error, Kind, Result};
 use crate::log::Level;
 use crate::shm::Words;
@@ -24,9 +24,9 @@ use crate::sys::fd::{self, PrivateFd};
 use crate::sys::heap::Filled;
 use crate::sys::thread::{self, Thread};
 
-/// What becomes of the pool.
+/// How far the pool is between its making and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Course {
+pub(super) enum Lifecycle {
     Open,
     /// Takes no more tasks.
     Closing,
@@ -40,7 +40,7 @@ pub(super) enum Course {
 
 pub(super) struct State {
     pub(super) table: Table,
-    pub(super) course: Course,
+    pub(super) lifecycle: Lifecycle,
     /// Why the pool takes no more tasks, if it was not closed.
     pub(super) broken: Option<String>,
     pub(super) worker_deaths: u64,
@@ -58,7 +58,7 @@ pub(super) struct State {
 }
 
 /// A place in which processes of the pool live one after the other, and what the host has read of them.
-pub(super) struct Desk {
+pub(super) struct Cursor {
     pub(super) reader: Reader,
     /// Odd: the life that is being read, or comes next.
     pub(super) life: u32,
@@ -68,14 +68,14 @@ pub(super) struct Desk {
     pub(super) more: bool,
 }
 
-impl Desk {
-    pub(super) fn new(reader: Reader) -> Desk {
-        Desk { reader, life: 1, born: false, dead: false, more: false }
+impl Cursor {
+    pub(super) fn new(reader: Reader) -> Cursor {
+        Cursor { reader, life: 1, born: false, dead: false, more: false }
     }
 }
 
 pub(super) struct Readers {
-    pub(super) desks: Vec<Desk>,
+    pub(super) cursors: Vec<Cursor>,
     pub(super) batch: Vec<(u32, Entry, errno::Result<Option<Filled>>)>,
 }
 
@@ -96,8 +96,8 @@ pub struct Host {
     pub(super) nursery_start: Option<u64>,
     pub(super) nursery: Option<PrivateFd>,
     pub(super) bell: PrivateFd,
-    pub(super) budget: usize,
-    pub(super) window_ns: u64,
+    pub(super) crash_budget: usize,
+    pub(super) crash_window_ns: u64,
     pub(super) worker_count: usize,
     /// The handle was freed inside a callback.
     pub(super) freed: AtomicBool,
@@ -110,7 +110,7 @@ thread_local! {
 
 /// What is to be submitted.
 pub struct Submission<'a> {
-    pub order: Order<'a>,
+    pub spec: TaskSpec<'a>,
     pub callbacks: Option<Callbacks>,
     /// 0 = chosen.
     pub id: u64,
@@ -170,7 +170,7 @@ impl Drop for After<'_> {
             self.host.board.ring_hosts(w, self.bells);
         }
         if self.deliver {
-            self.host.nudge(w);
+            self.host.wake_delivery(w);
         }
     }
 }
@@ -179,7 +179,7 @@ impl State {
     pub(super) fn new(table: Table) -> State {
         State {
             table,
-            course: Course::Open,
+            lifecycle: Lifecycle::Open,
             broken: None,
             worker_deaths: 0,
             recent_deaths: VecDeque::new(),
@@ -193,9 +193,9 @@ impl State {
     }
 
     pub(super) fn admits(&self) -> Result<()> {
-        match (&self.broken, self.course) {
+        match (&self.broken, self.lifecycle) {
             (Some(why), _) => Err(Error::new(Kind::Broken, why.clone())),
-            (None, Course::Open) => Ok(()),
+            (None, Lifecycle::Open) => Ok(()),
             (None, _) => Err(closed()),
         }
     }
@@ -226,7 +226,7 @@ impl Host {
     }
 
     /// Wakes the delivery thread, if it sleeps.
-    pub(super) fn nudge(&self, w: Thread) {
+    pub(super) fn wake_delivery(&self, w: Thread) {
         w.fence();
         if w.load(&self.board.tasks.head.delivery, Relaxed) % 2 == 1 {
             fd::ring(self.bell.as_raw_fd());
@@ -248,7 +248,7 @@ impl Host {
         let w = Thread::current();
         let state = self.lock()?;
         let (queued, running) = state.table.counts();
-        let workers = if state.course == Course::Ended { 0 } else { self.workers(w).count() as u64 };
+        let workers = if state.lifecycle == Lifecycle::Ended { 0 } else { self.workers(w).count() as u64 };
         Ok(Stats {
             workers,
             idle: workers.saturating_sub(running),
@@ -277,7 +277,7 @@ impl Host {
 
     pub fn worker_pids(&self) -> Result<Vec<i32>> {
         self.check_process()?;
-        if self.lock()?.course == Course::Ended {
+        if self.lock()?.lifecycle == Lifecycle::Ended {
             return Ok(Vec::new());
         }
         let mut workers: Vec<_> = self.workers(Thread::current()).collect();

@@ -101,7 +101,7 @@ impl Job {
     }
 
     /// It has a slot now. Before anybody else can see the job.
-    pub(super) fn settle(&self, slot: u32, sequence: u64) {
+    pub(super) fn assign(&self, slot: u32, sequence: u64) {
         if self.id() == 0 {
             self.id.store(sequence, Relaxed);
         }

@@ -11,7 +11,7 @@
 //! which is one that the host has read to its end, or a new one. So a host that keeps up needs the first two units, the ones that it
 //! maps, and one that does not makes the file grow. Long results lie in units of their own, and the host gives their memory back.
 //!
-//! The workers that live in one place after each other share the file. Where the host has not buried the last one yet, the next one
+//! The workers that live in one place after each other share the file. Where the host has not retired the last one yet, the next one
 //! begins behind everything that was written, and comes back to the first units when the host has caught up: workers die and are
 //! replaced without the host.
 //!
@@ -159,7 +159,7 @@ pub fn create() -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// The first unit behind everything that was written, for a worker whose predecessors are not buried yet.
+/// The first unit behind everything that was written, for a worker whose predecessors are not retired yet.
 pub fn end_unit(fd: i32) -> u32 {
     u32::try_from(file::length(borrow(fd)).div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
@@ -177,14 +177,14 @@ pub struct Writer {
     unit: u64,
     /// Within the unit.
     at: u64,
-    /// The first units are this life's.
-    home: bool,
+    /// The first units, which the host maps, are this life's.
+    has_mapped: bool,
     /// Units that were filled, oldest first, with the position at which each was left.
     filled: VecDeque<(u64, u64)>,
     /// No unit from here on was ever used, or what was there has been read.
     fresh: u64,
-    /// A result was placed whose entry is not written yet.
-    placed: bool,
+    /// A long result was written whose entry is not written yet.
+    long_pending: bool,
     buffer: Vec<u8>,
 }
 
@@ -197,21 +197,21 @@ impl Writer {
             position: 0,
             unit,
             at: 0,
-            home: false,
+            has_mapped: false,
             filled: VecDeque::new(),
             fresh: unit + 1,
-            placed: false,
+            long_pending: false,
             buffer: Vec::with_capacity(HEAD + SHORT),
         };
         if unit < MAPPED_UNITS {
-            writer.come_home();
+            writer.take_mapped();
         }
         writer
     }
 
     /// The first units are free.
-    fn come_home(&mut self) {
-        self.home = true;
+    fn take_mapped(&mut self) {
+        self.has_mapped = true;
         self.filled.extend((0..MAPPED_UNITS).filter(|&unit| unit != self.unit).map(|unit| (unit, 0)));
         self.fresh = self.fresh.max(MAPPED_UNITS);
     }
@@ -231,16 +231,16 @@ impl Writer {
         // Room is kept for the entry that leads on.
         if self.at + length + HEAD as u64 > UNIT {
             let unit = self.next_unit(consumed)?;
-            self.go_on_in(unit)?;
+            self.continue_in(unit)?;
         }
         self.write(&entry, result)?;
         if entry.has(flag::LONG) || entry.has(flag::LOST) {
-            self.placed = false;
+            self.long_pending = false;
         }
         Ok(())
     }
 
-    fn go_on_in(&mut self, unit: u64) -> errno::Result<()> {
+    fn continue_in(&mut self, unit: u64) -> errno::Result<()> {
         self.write(&Entry { flags: flag::NEXT, unit, ..Entry::default() }, &[])?;
         self.filled.push_back((self.unit, self.position));
         (self.unit, self.at) = (unit, 0);
@@ -256,13 +256,13 @@ impl Writer {
     }
 
     /// Goes on in the units that the host maps, if it has read everything. For a worker that has nothing to do.
-    pub fn tidy(&mut self, consumed: Consumed) {
-        if self.unit >= MAPPED_UNITS && consumed == Some(self.position) && !self.placed {
-            if !self.home {
-                self.come_home();
+    pub fn rewind(&mut self, consumed: Consumed) {
+        if self.unit >= MAPPED_UNITS && consumed == Some(self.position) && !self.long_pending {
+            if !self.has_mapped {
+                self.take_mapped();
             }
             let left = self.unit;
-            if self.go_on_in(0).is_ok() {
+            if self.continue_in(0).is_ok() {
                 // The host has yet to read that it goes on elsewhere.
                 self.filled = (1..MAPPED_UNITS).map(|unit| (unit, 0)).chain([(left, self.position)]).collect();
                 self.fresh = left + 1;
@@ -272,8 +272,8 @@ impl Writer {
 
     /// A unit to go on in.
     fn next_unit(&mut self, consumed: Consumed) -> errno::Result<u64> {
-        if !self.home && consumed.is_some() {
-            self.come_home();
+        if !self.has_mapped && consumed.is_some() {
+            self.take_mapped();
         }
         let free = |&(_, left): &(u64, u64)| consumed.is_some_and(|consumed| left <= consumed);
         let mapped = self.filled.iter().position(|filled| filled.0 < MAPPED_UNITS && free(filled));
@@ -287,7 +287,7 @@ impl Writer {
 
     /// So many units side by side that nobody uses.
     fn take_fresh(&mut self, count: u64, consumed: Consumed) -> errno::Result<u64> {
-        if consumed == Some(self.position) && !self.placed && self.home {
+        if consumed == Some(self.position) && !self.long_pending && self.has_mapped {
             // Everything was read: only the current unit is in use.
             self.fresh = MAPPED_UNITS.max(self.unit + 1);
             self.filled.retain(|&(unit, _)| unit < MAPPED_UNITS);
@@ -302,31 +302,31 @@ impl Writer {
     }
 
     /// Makes room for a long result of `length` bytes; answers its unit.
-    pub fn place(&mut self, length: u64, consumed: Consumed) -> errno::Result<u64> {
+    pub fn reserve_long(&mut self, length: u64, consumed: Consumed) -> errno::Result<u64> {
         let unit = self.take_fresh(length.div_ceil(UNIT).max(1), consumed)?;
-        self.placed = true;
+        self.long_pending = true;
         Ok(unit)
     }
 
     /// Puts a long result where there is room for it.
-    pub fn place_bytes(&mut self, data: &[u8], consumed: Consumed) -> errno::Result<u64> {
-        let unit = self.place(data.len() as u64, consumed)?;
+    pub fn write_long(&mut self, data: &[u8], consumed: Consumed) -> errno::Result<u64> {
+        let unit = self.reserve_long(data.len() as u64, consumed)?;
         file::write_below_limit(borrow(self.fd), data, unit * UNIT)?;
         Ok(unit)
     }
 
     /// A long result that is written in place, through a window of its own.
-    pub fn place_window(&mut self, length: u64, consumed: Consumed) -> Result<(u64, Arc<Window>)> {
+    pub fn map_long(&mut self, length: u64, consumed: Consumed) -> Result<(u64, Arc<Window>)> {
         memory::check_room(length as usize)?;
-        let unit = self.place(length, consumed).map_err(|errno| crate::sys::failure(errno, "a chunk's results"))?;
+        let unit = self.reserve_long(length, consumed).map_err(|errno| crate::sys::failure(errno, "a chunk's results"))?;
         // Entries may have been there before, and the results begin as zeros.
         file::punch(borrow(self.fd), unit * UNIT, length.div_ceil(UNIT) * UNIT);
         memory::extend(borrow(self.fd), (unit * UNIT) as usize, length as usize)?;
         Ok((unit, Window::range(borrow(self.fd), unit * UNIT, length as usize, Access::ReadWrite)?))
     }
 
-    /// A result that was placed is not wanted any more.
-    pub fn unplace(&mut self, unit: u64, length: u64) {
+    /// A long result is not wanted any more.
+    pub fn discard_long(&mut self, unit: u64, length: u64) {
         file::punch(borrow(self.fd), unit * UNIT, length);
     }
 }
@@ -364,7 +364,7 @@ pub struct Peek {
 impl Peek {
     /// Whether the next entry may be there; `None` where only reading the file can tell.
     #[inline]
-    pub fn something(&self) -> Option<bool> {
+    pub fn has_entry(&self) -> Option<bool> {
         let (at, tag) = (self.at.load(Relaxed), self.tag.load(Relaxed));
         self.window.word(at as usize).map(|word| u64::from(word.atomic().load(Relaxed)) == tag)
     }
@@ -439,7 +439,7 @@ impl Reader {
     /// The entry at `offset` with its short result, if all of it is there.
     fn entry(&mut self, offset: u64, tag: u32) -> Option<(Entry, Option<Filled>)> {
         if self.is_mapped(offset, HEAD) {
-            if self.peek.something() == Some(false) {
+            if self.peek.has_entry() == Some(false) {
                 return None;
             }
             let head = self.window.read_array(offset as usize)?;
@@ -508,11 +508,11 @@ mod tests {
     #[test]
     fn entries_arrive_in_order_with_their_results() {
         let (mut writer, mut reader) = both();
-        assert!(reader.next_entry().is_none() && reader.peek.something() == Some(false));
+        assert!(reader.next_entry().is_none() && reader.peek.has_entry() == Some(false));
         for number in 0..5000u64 {
             let result = vec![number as u8; (number % 300) as usize];
             writer.append(ended(number), &result, Some(reader.position())).unwrap();
-            assert_eq!(reader.peek.something(), Some(true));
+            assert_eq!(reader.peek.has_entry(), Some(true));
             let (entry, data) = reader.next_entry().unwrap();
             assert_eq!((entry.ended, entry.length as usize), (number, result.len()));
             let data = data.unwrap();
@@ -544,7 +544,7 @@ mod tests {
         let data = vec![9; 1 << 20];
         let mut units = Vec::new();
         for _ in 0..3 {
-            let unit = writer.place_bytes(&data, Some(reader.position())).unwrap();
+            let unit = writer.write_long(&data, Some(reader.position())).unwrap();
             let entry = Entry { flags: flag::ENDED | flag::LONG, unit, length: data.len() as u64, ..Entry::default() };
             writer.append(entry, &[], Some(reader.position())).unwrap();
             assert_eq!(reader.next_entry().unwrap().1.unwrap().as_deref(), Some(&data[..]));
@@ -562,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_begins_behind_and_comes_home_when_its_predecessor_is_buried() {
+    fn a_successor_begins_behind_and_comes_back_when_its_predecessor_is_retired() {
         let (mut first, mut reader) = both();
         for number in 0..700 {
             first.append(ended(number), &[1; 40], None).unwrap();
@@ -578,10 +578,10 @@ mod tests {
         reader.finish(unit);
         reader.begin(seed(7, 1, 3), unit);
         assert_eq!(reader.next_entry().unwrap().0.ended, 1000);
-        second.tidy(Some(reader.position()));
+        second.rewind(Some(reader.position()));
         second.append(ended(1001), b"", Some(reader.position())).unwrap();
         assert_eq!(reader.next_entry().unwrap().0.ended, 1001);
-        assert!(reader.unit < MAPPED_UNITS && reader.peek.something() == Some(false));
+        assert!(reader.unit < MAPPED_UNITS && reader.peek.has_entry() == Some(false));
     }
 
     /// A host that reads now and then, and a worker that does everything it can, in an order that only a number decides.
@@ -615,18 +615,18 @@ mod tests {
                     }
                     70..72 => {
                         let result = vec![written as u8; 9000 + random(90_000) as usize];
-                        let unit = writer.place_bytes(&result, published).unwrap();
+                        let unit = writer.write_long(&result, published).unwrap();
                         let long = Entry { flags: flag::ENDED | flag::LONG, unit, length: result.len() as u64, ..ended(written) };
                         writer.append(long, &[], published).unwrap();
                         written += 1;
                     }
-                    72..75 => writer.tidy(published),
+                    72..75 => writer.rewind(published),
                     _ if written < asleep_until => {}
                     // Reads all, and sleeps while units fill.
                     75 => {
                         take(&mut reader, &mut read, u64::MAX);
                         published = Some(reader.position());
-                        writer.tidy(published);
+                        writer.rewind(published);
                         asleep_until = written + random(1000);
                     }
                     _ => {

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use super::board::{Board, Claims, Files, Sizes, Tasks};
 use super::delivery;
-use super::host::{Desk, Host, Readers, State};
+use super::host::{Cursor, Host, Readers, State};
 use super::journal::{self, Reader};
 use super::nursery::{Child, Nursery, message};
 use super::roll::{Roll, explain, stage, step};
@@ -240,15 +240,15 @@ impl Pool {
             board,
             roll,
             peeks: readers.iter().map(|reader| reader.peek.clone()).collect(),
-            readers: Mutex::new(Readers { desks: readers.into_iter().map(Desk::new).collect(), batch: Vec::new() }),
+            readers: Mutex::new(Readers { cursors: readers.into_iter().map(Cursor::new).collect(), batch: Vec::new() }),
             state: Mutex::new(State::new(table)),
             socket: PrivateFd::new(host_socket),
             nursery_pid,
             nursery_start: process::start_time(nursery_pid),
             nursery: nursery_pidfd.map(PrivateFd::new),
             bell: PrivateFd::new(bell),
-            budget: options.crash_budget as usize,
-            window_ns: u64::from(options.crash_window_ms) * 1_000_000,
+            crash_budget: options.crash_budget as usize,
+            crash_window_ns: u64::from(options.crash_window_ms) * 1_000_000,
             worker_count: options.workers as usize,
             freed: AtomicBool::new(false),
         });

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::host::{Host, Submission};
 use super::job::Job;
-use super::table::Order;
+use super::table::TaskSpec;
 use crate::error::{Error, Kind, Result};
 use crate::shm::pool::ChunkHead;
 use crate::sys::Deadline;
@@ -65,7 +65,7 @@ impl Host {
             Progress { map: &mut map, under_way: VecDeque::new(), next: 0, left: Vec::new(), chunk, first_failed: None };
         let done = progress.run(self, &deadline);
         for chunk in &progress.under_way {
-            self.abandon_quietly(&chunk.job);
+            self.abandon(&chunk.job);
         }
         done.map(|()| progress.first_failed)
     }
@@ -84,7 +84,7 @@ impl Progress<'_, '_> {
                 return Err(Error::new(Kind::TimedOut, "tine_pool_map: not all items were done in time"));
             }
             if let Some(chunk) = self.under_way.pop_front() {
-                self.take_in(&chunk)?;
+                self.collect(&chunk)?;
             }
         }
     }
@@ -100,14 +100,14 @@ impl Progress<'_, '_> {
 
     fn submit(&mut self, host: &Arc<Host>, first: usize, count: usize, deadline: &Deadline) -> Result<()> {
         let size = self.map.item_size;
-        let order = Order {
+        let spec = TaskSpec {
             function: self.map.function,
             argument: &self.map.items[first * size..(first + count) * size],
             attempts: 1,
             items: count as u32,
             result_size: Some(self.map.result_size as u64),
         };
-        let submission = Submission { order, callbacks: None, id: 0, handle: false };
+        let submission = Submission { spec, callbacks: None, id: 0, handle: false };
         let job = host.submit(&submission, deadline).map_err(|error| match error.kind() {
             Kind::Full => Error::new(Kind::TimedOut, "tine_pool_map: no room for all items in time"),
             _ => error,
@@ -116,7 +116,7 @@ impl Progress<'_, '_> {
         Ok(())
     }
 
-    fn take_in(&mut self, chunk: &Chunk) -> Result<()> {
+    fn collect(&mut self, chunk: &Chunk) -> Result<()> {
         let outcome = chunk.job.outcome()?;
         match outcome.failure {
             Some(Kind::Canceled) => return Err(Error::new(Kind::Canceled, "tine_pool_map: the pool was terminated, or broke")),

@@ -27,7 +27,7 @@
 //!
 //! What everybody may write decides who does what next, and nothing else: a claim counts only if it agrees with the task's record,
 //! and a result only if it is in the journal of the worker that said it had begun that very task. A worker that writes over all that
-//! it can reach spoils claims and bells; the host rewrites them when it buries that worker ([`table::Table::mend`]). Other tasks'
+//! it can reach spoils claims and bells; the host rewrites them when it retires that worker ([`table::Table::repair`]). Other tasks'
 //! arguments and results, also earlier ones of the same worker, are out of its reach.
 //!
 //! # The life of a task
@@ -46,10 +46,10 @@
 //! others do not notice. The worker's number passes to a spare process that has already run the initializer, and another spare is
 //! forked. Whatever wake-up died with the worker is made up for: the nursery rings for everybody.
 //!
-//! None of that waits for the host, whose threads may all be busy: a *place* is used again before the host has buried who lived
-//! there. Each process has a *life*, a number that goes up with every birth and death in its place. The roll has a line for each of
-//! the last lives, the journal goes on behind what was written, and a claim names the life of its holder. Only initializers that
-//! fail wait for the host, which counts them.
+//! None of that waits for the host, whose threads may all be busy: a *place* is used again before the host has *retired* who lived
+//! there, that is, read all of its journal and dealt with its death. Each process has a *life*, a number that goes up with every birth
+//! and death in its place. The roll has a line for each of the last lives, the journal goes on behind what was written, and a claim
+//! names the life of its holder. Only initializers that fail wait for the host, which counts them.
 //!
 //! # Sleeping
 //! Who sleeps says so before it looks for the last time, and who has something for it looks afterwards whether somebody sleeps;
@@ -84,5 +84,5 @@ pub use host::{Stats, Submission};
 pub use job::{Callbacks, Job, Outcome};
 pub use make::{Options, Pool};
 pub use map::Map;
-pub use table::Order;
+pub use table::TaskSpec;
 pub use task::{Code, Task};

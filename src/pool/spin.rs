@@ -5,7 +5,7 @@ use crate::shm::Words;
 use crate::sys::now;
 
 /// What a sleep costs those who sleep and those who wake them, a round trip of it, on ordinary machines; more on virtual ones.
-const PATIENCE_NS: u64 = 20_000;
+const SPIN_NS: u64 = 20_000;
 /// The clock is asked once in so many turns.
 const TURNS: u32 = 16;
 
@@ -31,7 +31,7 @@ impl Spin {
     fn is_early(&mut self) -> bool {
         let now = now();
         if self.until == 0 {
-            self.until = now + PATIENCE_NS;
+            self.until = now + SPIN_NS;
         }
         now < self.until
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::host::{Host, Locked, Submission};
 use super::job::Job;
 use super::spin::Spin;
-use super::table::{ArgumentAt, Order, Table};
+use super::table::{ArgumentAt, Table, TaskSpec};
 use crate::error::{Error, Kind, Result};
 use crate::shm::pool::BELLS;
 use crate::shm::{Woken, Words};
@@ -29,28 +29,28 @@ const ROOM_NAP: Duration = Duration::from_micros(100);
 impl Host {
     pub fn submit(self: &Arc<Host>, submission: &Submission, room: &Deadline) -> Result<Arc<Job>> {
         self.check_process()?;
-        let order = &submission.order;
-        self.loaded.check(order.function)?;
+        let spec = &submission.spec;
+        self.loaded.check(spec.function)?;
         let host = submission.handle.then(|| Arc::downgrade(self));
         let job = Arc::new(Job::new(submission.id, submission.callbacks, host));
         let w = Thread::current();
         let mut state = self.admit(room)?;
-        let slot = state.table.reserve(order, &job)?;
+        let slot = state.table.reserve(spec, &job)?;
         let at = state.table.argument_at(slot);
         let mut written = Ok(());
-        if order.argument.len() <= COPIED_UNDER_LOCK {
-            written = self.copy_argument(at, order.argument);
+        if spec.argument.len() <= COPIED_UNDER_LOCK {
+            written = self.copy_argument(at, spec.argument);
         } else {
             // The slot is this task's; nobody looks at it before it is published.
             drop(state);
-            let copied = self.copy_argument(at, order.argument);
+            let copied = self.copy_argument(at, spec.argument);
             state = self.lock()?;
             // Meanwhile the pool may have been ended.
             written = written.and(copied).and_then(|()| state.admits());
         }
-        if let Err(error) = written.and_then(|()| state.table.publish(w, slot, order)) {
-            state.table.give_up(slot);
-            self.go_on(w, &mut state);
+        if let Err(error) = written.and_then(|()| state.table.publish(w, slot, spec)) {
+            state.table.release(slot);
+            self.advance(w, &mut state);
             return Err(error);
         }
         let unwatched = !std::mem::replace(&mut state.watched, true);
@@ -69,9 +69,9 @@ impl Host {
     }
 
     /// Submits and waits. A task that is not done in time goes on for nobody.
-    pub fn apply(self: &Arc<Host>, order: Order, timeout: Timeout) -> Result<Arc<Job>> {
+    pub fn apply(self: &Arc<Host>, spec: TaskSpec, timeout: Timeout) -> Result<Arc<Job>> {
         let deadline = Deadline::new(timeout);
-        let submission = Submission { order, callbacks: None, id: 0, handle: false };
+        let submission = Submission { spec, callbacks: None, id: 0, handle: false };
         let job = self.submit(&submission, &deadline).map_err(|error| match error.kind() {
             Kind::Full => Error::new(Kind::TimedOut, format!("{}: no room for the task in time", self.name)),
             _ => error,
@@ -88,7 +88,7 @@ impl Host {
                 self.board.tasks.window.write(offset, argument);
                 Ok(())
             }
-            ArgumentAt::Behind(offset) => file::write_at(self.files.tasks.as_fd(), argument, offset).map_err(|errno| {
+            ArgumentAt::Unmapped(offset) => file::write_at(self.files.tasks.as_fd(), argument, offset).map_err(|errno| {
                 crate::sys::failure(errno, format_args!("{}: an argument of {} bytes", self.name, argument.len()))
             }),
         }
@@ -165,7 +165,7 @@ impl Host {
         }
         let mut spin = Spin::new();
         while spin.again(w) {
-            if self.something() {
+            if self.sees_entry() {
                 self.collect()?;
             }
             if ready() {
@@ -182,7 +182,7 @@ impl Host {
                 None => state.table.take_bell(),
             };
             job.set_bell(Some(bell));
-            state.table.wait_with(w, job, bell);
+            state.table.ring_when_ended(w, job, bell);
             self.publish_bells(&state.table);
             bell
         };
@@ -209,7 +209,7 @@ impl Host {
                 return Ok(false);
             }
             if w.wait(word, heard, &deadline.at_most(LOOK_MS))? == Woken::TimedOut {
-                self.look()?;
+                self.check_up()?;
             }
         }
     }
@@ -217,20 +217,20 @@ impl Host {
     /// Whether the job is ready now.
     pub fn is_ready(&self, job: &Job) -> bool {
         let delivering = self.is_delivering();
-        if !job.is_ready() && self.anything() {
+        if !job.is_ready() && self.may_have_entry() {
             let _ = self.collect();
         }
         job.is_ready() || delivering && job.has_ended()
     }
 
     /// Nobody waits for the job any more: it does not start, or goes on for nobody.
-    pub(super) fn abandon_quietly(&self, job: &Job) {
+    pub(super) fn abandon(&self, job: &Job) {
         let w = Thread::current();
         if let Ok(mut state) = self.lock() {
             if !state.table.cancel(w, job, Kind::Canceled) {
                 state.table.abandon(w, job);
             }
-            self.go_on(w, &mut state);
+            self.advance(w, &mut state);
         }
     }
 
@@ -244,7 +244,7 @@ impl Host {
         let w = Thread::current();
         let mut state = self.lock()?;
         if state.table.cancel(w, job, Kind::Canceled) {
-            self.go_on(w, &mut state);
+            self.advance(w, &mut state);
             return Ok(());
         }
         if job.has_ended() {

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::arguments::{Arguments, Place};
+use super::arguments::{Arguments, Location};
 use super::board::{Board, Claim, Extent, FIRST, Files, Holder, NORMAL};
 use super::job::{Job, Outcome};
 use super::journal::{Entry, flag};
@@ -36,7 +36,7 @@ struct Slot {
     /// 0 = free.
     sequence: u64,
     job: Option<Arc<Job>>,
-    argument: Place,
+    argument: Location,
     stage: Stage,
     attempt: u32,
     attempts: u32,
@@ -44,7 +44,7 @@ struct Slot {
 }
 
 /// A task as it is submitted.
-pub struct Order<'a> {
+pub struct TaskSpec<'a> {
     pub function: usize,
     pub argument: &'a [u8],
     pub attempts: u32,
@@ -59,7 +59,7 @@ pub struct Order<'a> {
 pub enum ArgumentAt {
     Mapped(usize),
     /// Only in the file.
-    Behind(u64),
+    Unmapped(u64),
 }
 
 #[derive(Default)]
@@ -70,10 +70,10 @@ struct Lane {
 
 /// What a process of the pool is doing, as far as it has said.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Lodger {
+pub struct WorkerState {
     /// Odd: the life that the host knows of, or (while not alive) the next one.
     pub life: u32,
-    /// Born, and not buried.
+    /// It has begun, and the host has not retired it.
     pub alive: bool,
     pub pid: i32,
     /// {slot, sequence}
@@ -102,7 +102,7 @@ pub struct Table {
     pub failed: u64,
     /// Tasks whose function has returned.
     pub finished: u64,
-    pub lodgers: Vec<Lodger>,
+    pub workers: Vec<WorkerState>,
     /// Ended jobs whose callbacks wait for the delivery thread.
     pub deliveries: VecDeque<Arc<Job>>,
     /// Bells that are to be rung once the lock is free.
@@ -130,7 +130,7 @@ impl Table {
             done: 0,
             failed: 0,
             finished: 0,
-            lodgers: vec![Lodger { life: 1, ..Lodger::default() }; sizes.places],
+            workers: vec![WorkerState { life: 1, ..WorkerState::default() }; sizes.places],
             deliveries: VecDeque::new(),
             to_ring: 0,
             bells: [0; BELLS],
@@ -141,11 +141,11 @@ impl Table {
     }
 
     /// Gives the task a slot and room for its argument; the caller has seen that it is admitted.
-    pub fn reserve(&mut self, order: &Order, job: &Arc<Job>) -> Result<u32> {
+    pub fn reserve(&mut self, spec: &TaskSpec, job: &Arc<Job>) -> Result<u32> {
         let fresh = self.slots.len() as u32;
         let slot = self.free.last().copied().unwrap_or(fresh);
         self.records.reach(&self.files.tasks, (slot as usize + 1) * size_of::<TaskRecord>())?;
-        let argument = self.arguments.place(self.files.tasks.as_fd(), order.argument.len())?;
+        let argument = self.arguments.allocate(self.files.tasks.as_fd(), spec.argument.len())?;
         if slot == fresh {
             let (job, stage) = (None, Stage::Written);
             self.slots.push(Slot { sequence: 0, job, argument, stage, attempt: 0, attempts: 0, flags: 0 });
@@ -155,15 +155,15 @@ impl Table {
         self.last_sequence += 1;
         self.pending += 1;
         let sequence = self.last_sequence;
-        job.settle(slot, sequence);
+        job.assign(slot, sequence);
         let mut task_flags = 0;
-        if matches!(argument, Place::Behind { .. }) {
-            task_flags |= flags::BEHIND;
+        if matches!(argument, Location::Unmapped { .. }) {
+            task_flags |= flags::UNMAPPED;
         }
         if job.wants_delivery() {
-            task_flags |= flags::TELL;
+            task_flags |= flags::NOTIFY;
         }
-        if order.result_size.is_some() {
+        if spec.result_size.is_some() {
             task_flags |= flags::LIMITED;
         }
         self.slots[slot as usize] = Slot {
@@ -172,7 +172,7 @@ impl Table {
             argument,
             stage: Stage::Written,
             attempt: 1,
-            attempts: order.attempts.max(1),
+            attempts: spec.attempts.max(1),
             flags: task_flags,
         };
         Ok(slot)
@@ -181,30 +181,30 @@ impl Table {
     /// Where the argument of a reserved slot goes.
     pub fn argument_at(&self, slot: u32) -> ArgumentAt {
         match self.slots[slot as usize].argument {
-            Place::Inline => {
+            Location::Inline => {
                 let record = self.files.sizes.records_at() + slot as usize * size_of::<TaskRecord>();
                 ArgumentAt::Mapped(record + std::mem::offset_of!(TaskRecord, inline))
             }
-            Place::Arena { offset, .. } => ArgumentAt::Mapped(offset),
-            Place::Behind { offset, .. } => ArgumentAt::Behind(offset),
+            Location::Arena { offset, .. } => ArgumentAt::Mapped(offset),
+            Location::Unmapped { offset, .. } => ArgumentAt::Unmapped(offset),
         }
     }
 
     /// Writes the record of a reserved slot, whose argument is where it should be, and publishes it.
-    pub fn publish(&mut self, w: Thread, slot: u32, order: &Order) -> Result<()> {
+    pub fn publish(&mut self, w: Thread, slot: u32, spec: &TaskSpec) -> Result<()> {
         let at = match self.argument_at(slot) {
             ArgumentAt::Mapped(offset) => offset as u64,
-            ArgumentAt::Behind(offset) => offset,
+            ArgumentAt::Unmapped(offset) => offset,
         };
         let entry = &mut self.slots[slot as usize];
         let Some(record) = self.board.tasks.records.get(slot as usize) else { return Ok(()) };
         w.store64(&record.sequence, entry.sequence, Relaxed);
         w.store64(&record.id, entry.job.as_ref().map_or(0, |job| job.id()), Relaxed);
-        w.store64(&record.function, order.function as u64, Relaxed);
+        w.store64(&record.function, spec.function as u64, Relaxed);
         w.store64(&record.argument_at, at, Relaxed);
-        w.store64(&record.argument_len, order.argument.len() as u64, Relaxed);
-        w.store64(&record.result_size, order.result_size.unwrap_or(0), Relaxed);
-        w.store(&record.items, order.items, Relaxed);
+        w.store64(&record.argument_len, spec.argument.len() as u64, Relaxed);
+        w.store64(&record.result_size, spec.result_size.unwrap_or(0), Relaxed);
+        w.store(&record.items, spec.items, Relaxed);
         w.store(&record.flags, entry.flags, Relaxed);
         w.store(&record.attempt, entry.attempt, Relaxed);
         w.store(&record.bell, 0, Relaxed);
@@ -261,16 +261,12 @@ impl Table {
         }
     }
 
-    /// A reserved slot will not be used after all.
-    pub fn give_up(&mut self, slot: u32) {
-        self.release(slot);
-    }
-
-    fn release(&mut self, slot: u32) -> Option<Arc<Job>> {
+    /// Gives a slot back: its task has ended, or was never published.
+    pub fn release(&mut self, slot: u32) -> Option<Arc<Job>> {
         let entry = &mut self.slots[slot as usize];
         entry.sequence = 0;
         let (job, argument) = (entry.job.take(), std::mem::take(&mut entry.argument));
-        self.arguments.give_back(&self.files.tasks, argument);
+        self.arguments.free(&self.files.tasks, argument);
         self.free.push(slot);
         self.pending -= 1;
         self.to_ring |= self.room_bells;
@@ -293,31 +289,31 @@ impl Table {
     }
 
     /// Whoever waits for the job is to look.
-    pub fn ring_for(&mut self, job: &Job) {
+    fn ring_for(&mut self, job: &Job) {
         if let Some(bell) = job.bell() {
             self.to_ring |= 1 << bell;
         }
     }
 
     /// The next process in a place was born.
-    pub fn meet(&mut self, place: u32, pid: i32) {
-        if let Some(lodger) = self.lodgers.get_mut(place as usize) {
-            (lodger.alive, lodger.pid) = (true, pid);
+    pub fn begin_life(&mut self, place: u32, pid: i32) {
+        if let Some(worker) = self.workers.get_mut(place as usize) {
+            (worker.alive, worker.pid) = (true, pid);
         }
     }
 
     /// What a worker has written. `place` is alive, or was when it wrote that.
-    pub fn take_in(&mut self, place: u32, entry: &Entry, result: errno::Result<Option<Filled>>) {
-        let Some(lodger) = self.lodgers.get_mut(place as usize) else { return };
-        lodger.ready |= entry.has(flag::READY);
-        lodger.left |= entry.has(flag::LEFT);
+    pub fn apply(&mut self, place: u32, entry: &Entry, result: errno::Result<Option<Filled>>) {
+        let Some(worker) = self.workers.get_mut(place as usize) else { return };
+        worker.ready |= entry.has(flag::READY);
+        worker.left |= entry.has(flag::LEFT);
         if entry.has(flag::REFUSED) {
-            lodger.refused = Some(entry.code);
+            worker.refused = Some(entry.code);
         }
-        let pid = lodger.pid;
+        let pid = worker.pid;
         if entry.has(flag::ENDED) {
-            lodger.running = None;
-            lodger.chunk = None;
+            worker.running = None;
+            worker.chunk = None;
             if self.runs(entry.ended_slot, entry.ended, place) {
                 self.finished += 1;
                 self.end(entry.ended_slot, outcome_of(entry, result, pid));
@@ -328,9 +324,9 @@ impl Table {
             let Some(task) = self.slots.get_mut(entry.began_slot as usize) else { return };
             if task.sequence == entry.began && task.stage == Stage::Ready {
                 task.stage = Stage::Running { place };
-                let lodger = &mut self.lodgers[place as usize];
-                lodger.running = Some((entry.began_slot, entry.began));
-                lodger.chunk = entry.has(flag::CHUNK).then_some((entry.unit, entry.length));
+                let worker = &mut self.workers[place as usize];
+                worker.running = Some((entry.began_slot, entry.began));
+                worker.chunk = entry.has(flag::CHUNK).then_some((entry.unit, entry.length));
             }
         }
     }
@@ -341,10 +337,10 @@ impl Table {
     }
 
     /// The process in `place` is dead, and all that it wrote was taken in. `partial` is what it left of a chunk.
-    pub fn bury(&mut self, w: Thread, place: u32, death: ExitInfo, kind: Kind, partial: Option<Filled>) -> Result<()> {
-        let Some(lodger) = self.lodgers.get_mut(place as usize) else { return Ok(()) };
-        let (running, pid) = (lodger.running, lodger.pid);
-        *lodger = Lodger { life: lodger.life.wrapping_add(2), ..Lodger::default() };
+    pub fn retire(&mut self, w: Thread, place: u32, death: ExitInfo, kind: Kind, partial: Option<Filled>) -> Result<()> {
+        let Some(worker) = self.workers.get_mut(place as usize) else { return Ok(()) };
+        let (running, pid) = (worker.running, worker.pid);
+        *worker = WorkerState { life: worker.life.wrapping_add(2), ..WorkerState::default() };
         if let Some((slot, sequence)) = running.filter(|&(slot, sequence)| self.runs(slot, sequence, place)) {
             let task = &mut self.slots[slot as usize];
             if kind == Kind::WorkerDied && task.attempt < task.attempts {
@@ -364,7 +360,7 @@ impl Table {
     }
 
     /// Compares what can be written over with what is true: every task that no worker has can be taken afterwards.
-    pub fn mend(&mut self, w: Thread) -> Result<u32> {
+    pub fn repair(&mut self, w: Thread) -> Result<u32> {
         self.advance(w);
         let mut lost = 0;
         for slot in 0..self.slots.len() as u32 {
@@ -374,9 +370,9 @@ impl Table {
             }
             let had = match self.board.claim(w, slot, sequence as u32) {
                 Claim::Ready => true,
-                // It has taken it and not said so yet, or the host has not read that yet: unless it is buried.
+                // It has taken it and not said so yet, or the host has not read that yet: unless it is retired.
                 Claim::Running(Holder { place, life }) => {
-                    self.lodgers.get(place as usize).is_some_and(|lodger| life.wrapping_sub(lodger.life as u16) as i16 >= 0)
+                    self.workers.get(place as usize).is_some_and(|worker| life.wrapping_sub(worker.life as u16) as i16 >= 0)
                 }
                 Claim::Other => false,
             };
@@ -385,7 +381,7 @@ impl Table {
                 self.push(w, FIRST, slot, sequence as u32)?;
             }
         }
-        self.board.mend(w, [self.lanes[FIRST].head, self.lanes[NORMAL].head]);
+        self.board.repair(w, [self.lanes[FIRST].head, self.lanes[NORMAL].head]);
         Ok(lost)
     }
 
@@ -423,7 +419,7 @@ impl Table {
             outcome.death = death;
             match stage {
                 Stage::Running { place } if running => {
-                    outcome.worker_pid = self.lodgers.get(place as usize).map_or(0, |lodger| lodger.pid);
+                    outcome.worker_pid = self.workers.get(place as usize).map_or(0, |worker| worker.pid);
                 }
                 Stage::Ready if running || self.board.withdraw(w, slot, sequence as u32) => {}
                 _ => continue,
@@ -452,7 +448,7 @@ impl Table {
     }
 
     /// Makes the worker that runs (or will run) the job ring `bell`.
-    pub fn wait_with(&mut self, w: Thread, job: &Job, bell: usize) {
+    pub fn ring_when_ended(&mut self, w: Thread, job: &Job, bell: usize) {
         if let Some(record) = self.board.tasks.records.get(job.slot() as usize) {
             let task = &self.slots[job.slot() as usize];
             if task.sequence as u32 == job.generation() && !job.has_ended() {
@@ -463,7 +459,7 @@ impl Table {
 
     /// {queued, running}
     pub fn counts(&self) -> (u64, u64) {
-        let running = self.lodgers.iter().filter(|lodger| lodger.alive && lodger.running.is_some()).count() as u64;
+        let running = self.workers.iter().filter(|worker| worker.alive && worker.running.is_some()).count() as u64;
         (self.pending as u64 - running.min(self.pending as u64), running)
     }
 }

@@ -17,9 +17,9 @@ use crate::sys::thread::{self, Thread};
 /// Flags of a task's record.
 pub mod flags {
     /// The argument lies behind the mapped memory: `argument_at` is an offset in the file.
-    pub const BEHIND: u32 = 1;
+    pub const UNMAPPED: u32 = 1;
     /// The host's delivery thread wants to hear of its end.
-    pub const TELL: u32 = 2;
+    pub const NOTIFY: u32 = 2;
     /// Nobody waits for it any more.
     pub const CANCELLED: u32 = 4;
     /// A reply may have `result_size` bytes at most.
@@ -94,7 +94,7 @@ impl Task {
     }
 
     /// Nothing panics under it.
-    pub(super) fn said(&self) -> MutexGuard<'_, Reply> {
+    pub(super) fn reply_state(&self) -> MutexGuard<'_, Reply> {
         self.reply.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -122,18 +122,18 @@ impl Task {
         if self.is_copy() {
             return Err(Error::new(Kind::Forked, "tine_task_reply: this process is a copy of the worker"));
         }
-        let mut said = self.said();
-        let consumed = consumed(&self.board, said.place, said.life);
-        said.keep(data, consumed)
+        let mut reply = self.reply_state();
+        let consumed = consumed(&self.board, reply.place, reply.life);
+        reply.keep(data, consumed)
     }
 }
 
 /// How much of its journal the host has read.
 pub(super) fn consumed(board: &Board, place: u32, life: u32) -> Consumed {
     let (w, receipt) = (Thread::current(), board.tasks.receipts.get(place as usize)?);
-    // SYNC POINT: buried (acquire): with it comes that nothing of this life was read yet, or what was.
-    let buried = w.load(&receipt.buried, Acquire);
-    (buried == life - 1).then(|| w.load64(&receipt.consumed, Acquire))
+    // SYNC POINT: retired (acquire): with it comes that nothing of this life was read yet, or what was.
+    let retired = w.load(&receipt.buried, Acquire);
+    (retired == life - 1).then(|| w.load64(&receipt.consumed, Acquire))
 }
 
 impl Reply {
@@ -156,8 +156,8 @@ impl Reply {
             return Ok(());
         }
         crate::sys::memory::check_room(data.len())?;
-        let placed = self.journal.place_bytes(data, consumed);
-        let unit = placed.map_err(|errno| failure(errno, format_args!("tine_task_reply: {} bytes", data.len())))?;
+        let unit = self.journal.write_long(data, consumed);
+        let unit = unit.map_err(|errno| failure(errno, format_args!("tine_task_reply: {} bytes", data.len())))?;
         self.long = Some((unit, data.len() as u64));
         Ok(())
     }
@@ -165,7 +165,7 @@ impl Reply {
     fn forget(&mut self) {
         self.short.clear();
         if let Some((unit, length)) = self.long.take() {
-            self.journal.unplace(unit, length);
+            self.journal.discard_long(unit, length);
         }
     }
 
@@ -200,7 +200,7 @@ impl Reply {
         self.begin(result_size);
         let bytes = result_size.checked_mul(items as u64).and_then(|bytes| bytes.checked_add(size_of::<ChunkHead>() as u64));
         let length = bytes.ok_or_else(|| Error::new(Kind::NoSpace, "the results of a chunk are too long"))?;
-        let (unit, window) = self.journal.place_window(length, consumed)?;
+        let (unit, window) = self.journal.map_long(length, consumed)?;
         let head = window.object(0)?;
         self.chunk = Some(Chunk { unit, length, window, head, at: 0, replied: 0 });
         Ok(Entry { flags: flag::CHUNK, unit, length, ..Entry::default() })

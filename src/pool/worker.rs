@@ -44,7 +44,7 @@ struct Worker<'a> {
     searching: bool,
 }
 
-/// How the last task ended, not written down yet, and whom to tell.
+/// How the last task ended, not written down yet, and who is notified of it.
 struct Last {
     entry: Entry,
     record: u32,
@@ -75,9 +75,9 @@ pub(super) fn run(nursery: &Nursery, parent: i32, place: u32, life: u32, number:
 
     let w = Thread::current();
     let worker = Worker { w, nursery, parent, place, life, bell_fd, tasks_fd, rung: 0, searching: false };
-    let unit = worker.wait_until_entered();
+    let unit = worker.wait_until_on_roll();
     signal::unblock_all();
-    worker.live(Writer::new(journal_fd, seed(nursery.pool, place, life), unit))
+    worker.serve(Writer::new(journal_fd, seed(nursery.pool, place, life), unit))
 }
 
 /// The end of a worker, also when a task calls exit(3): its own children as at the end of any main, its output flushed.
@@ -90,7 +90,7 @@ fn leave(code: i32) -> ! {
 impl Worker<'_> {
     /// Until the nursery has written down who this is: before that, nobody could say of whom a task or a death is. Answers where
     /// the journal begins.
-    fn wait_until_entered(&self) -> u64 {
+    fn wait_until_on_roll(&self) -> u64 {
         let Some(line) = self.nursery.roll_seen.line(self.place as usize, self.life) else { fork::exit_now(DISABLED) };
         loop {
             let seen = self.w.load(&line.life, Acquire);
@@ -109,7 +109,7 @@ impl Worker<'_> {
         consumed(&self.nursery.board, self.place, self.life)
     }
 
-    fn live(mut self, mut journal: Writer) -> ! {
+    fn serve(mut self, mut journal: Writer) -> ! {
         let state = match self.nursery.code.initialize() {
             Ok(state) => state,
             Err(code) => {
@@ -120,12 +120,12 @@ impl Worker<'_> {
         };
         stdio::flush_at_end();
         // What the initializer did (setuid clears it) must not make an orphan of this worker.
-        self.look_after_nursery();
+        self.check_nursery();
         let _ = journal.append(Entry { flags: flag::READY, ..Entry::default() }, &[], self.consumed());
         if let Some(bell) = self.nursery.board.claims.bells.get(self.place as usize) {
             self.w.store(&bell.ready, self.life, Release);
         }
-        let worker = self.wait_for_turn();
+        let worker = self.wait_for_promotion();
         let task = Task::new(self.nursery.board.clone(), self.place, self.life, worker.unwrap_or(0), state, journal);
         if worker.is_some() {
             self.work(&task);
@@ -136,7 +136,7 @@ impl Worker<'_> {
     }
 
     /// A spare worker waits until it takes the place of another. `None`: the pool was closed before.
-    fn wait_for_turn(&self) -> Option<u32> {
+    fn wait_for_promotion(&self) -> Option<u32> {
         let line = self.nursery.roll_seen.line(self.place as usize, self.life)?;
         let bell = &self.nursery.board.claims.bells.get(self.place as usize)?.bell;
         loop {
@@ -161,7 +161,7 @@ impl Worker<'_> {
             let mut taken = if open { board.take(self.w, self.holder()) } else { None };
             if taken.is_none() {
                 // Told at once: there is no entry of a next task to go with it.
-                self.settle(task, last.take());
+                self.write_last(task, last.take());
                 taken = self.wait_for_task(task);
             }
             if self.searching {
@@ -188,7 +188,7 @@ impl Worker<'_> {
                 return None;
             }
             if phase == phase::STOPPING {
-                self.wait_to_be_ended();
+                self.wait_for_kill();
             }
             let mut spin = Spin::new();
             while spin.again(self.w) {
@@ -196,25 +196,25 @@ impl Worker<'_> {
                     return Some(taken);
                 }
             }
-            self.look_after_nursery();
-            task.said().journal.tidy(self.consumed());
+            self.check_nursery();
+            task.reply_state().journal.rewind(self.consumed());
             self.searching = false;
-            match board.lie_down(self.w, self.holder()) {
+            match board.prepare_to_sleep(self.w, self.holder()) {
                 Ok(taken) => return Some(taken),
                 Err(heard) => {
                     // Whoever changes the phase rings afterwards.
                     if board.phase(self.w) == phase {
                         let _ = self.w.wait(bell, heard, &Deadline::new(Timeout::Forever));
                     }
-                    board.get_up(self.w, self.place);
+                    board.cancel_sleep(self.w, self.place);
                 }
             }
         }
     }
 
-    fn wait_to_be_ended(&self) -> ! {
+    fn wait_for_kill(&self) -> ! {
         loop {
-            self.look_after_nursery();
+            self.check_nursery();
             thread::sleep(Duration::from_secs(1));
         }
     }
@@ -238,9 +238,9 @@ impl Worker<'_> {
         let mut refused = None;
         if items > 1 {
             // The last result is still in the buffer that the chunk's replies use.
-            self.settle(task, last.take());
+            self.write_last(task, last.take());
             let consumed = self.consumed();
-            match task.said().begin_chunk(items, load(&record.result_size), consumed) {
+            match task.reply_state().begin_chunk(items, load(&record.result_size), consumed) {
                 Ok(chunk) => {
                     begins = Entry { flags: flag::BEGAN | flag::CHUNK, unit: chunk.unit, length: chunk.length, ..begins }
                 }
@@ -253,7 +253,7 @@ impl Worker<'_> {
                 let both =
                     Entry { flags: last.entry.flags | begins.flags, began: sequence, began_slot: taken.slot, ..last.entry };
                 let unread = self.write(task, both);
-                self.tell(&last, unread);
+                self.notify(&last, unread);
             }
             None => {
                 self.write(task, begins);
@@ -261,7 +261,7 @@ impl Worker<'_> {
         }
         if items <= 1 {
             let limited = task_flags & flags::LIMITED != 0;
-            task.said().begin(if limited { load(&record.result_size) } else { u64::MAX });
+            task.reply_state().begin(if limited { load(&record.result_size) } else { u64::MAX });
         }
 
         let ended = match refused {
@@ -269,7 +269,7 @@ impl Worker<'_> {
             None => match self.argument(at, length, task_flags) {
                 Ok(argument) => self.call(task, function as usize, &argument, length, items),
                 Err(errno) => {
-                    task.said().end_chunk();
+                    task.reply_state().end_chunk();
                     Entry { flags: flag::ENDED | flag::LOST, code: errno, ..Entry::default() }
                 }
             },
@@ -284,19 +284,19 @@ impl Worker<'_> {
         if items <= 1 {
             let code = code.run(function, argument.address, length, task);
             Self::leave_if_copied(task, code);
-            return task.said().end(code);
+            return task.reply_state().end(code);
         }
         let item_length = length / items;
         for item in 0..items {
             if task.is_cancelled() {
                 break;
             }
-            task.said().begin_item(item);
+            task.reply_state().begin_item(item);
             let code = code.run(function, argument.address.wrapping_add(item * item_length), item_length, task);
             Self::leave_if_copied(task, code);
-            task.said().end_item(item, code);
+            task.reply_state().end_item(item, code);
         }
-        task.said().end_chunk()
+        task.reply_state().end_chunk()
     }
 
     /// A task that forks and returns twice ends the copy, which is no worker.
@@ -307,7 +307,7 @@ impl Worker<'_> {
     }
 
     fn argument(&self, at: u64, length: usize, task_flags: u32) -> Result<Argument, i32> {
-        if task_flags & flags::BEHIND == 0 {
+        if task_flags & flags::UNMAPPED == 0 {
             let address = self.nursery.board.tasks.window.address(at as usize, length);
             return Ok(Argument { address: address.unwrap_or(std::ptr::null()), _window: None });
         }
@@ -316,10 +316,10 @@ impl Worker<'_> {
     }
 
     /// Writes down how the last task ended.
-    fn settle(&mut self, task: &Task, last: Option<Last>) {
+    fn write_last(&mut self, task: &Task, last: Option<Last>) {
         if let Some(last) = last {
             let unread = self.write(task, last.entry);
-            self.tell(&last, unread);
+            self.notify(&last, unread);
         }
     }
 
@@ -328,12 +328,12 @@ impl Worker<'_> {
     fn write(&self, task: &Task, entry: Entry) -> u64 {
         loop {
             let consumed = self.consumed();
-            let mut said = task.said();
-            match said.append(entry, consumed) {
-                Ok(()) => return said.journal.position() - consumed.unwrap_or(0),
+            let mut reply = task.reply_state();
+            match reply.append(entry, consumed) {
+                Ok(()) => return reply.journal.position() - consumed.unwrap_or(0),
                 Err(errno) if number::is_no_room(errno) => {
-                    drop(said);
-                    self.look_after_nursery();
+                    drop(reply);
+                    self.check_nursery();
                     thread::sleep(Duration::from_millis(10));
                 }
                 Err(_) => fork::exit_now(DISABLED),
@@ -342,7 +342,7 @@ impl Worker<'_> {
     }
 
     /// Tells of a task whose end is written down. Whoever waits has said so before it looked at the journal for the last time.
-    fn tell(&mut self, last: &Last, unread: u64) {
+    fn notify(&mut self, last: &Last, unread: u64) {
         let board = &self.nursery.board;
         self.w.fence();
         let bell =
@@ -354,7 +354,7 @@ impl Worker<'_> {
         if any != 0 {
             board.ring_hosts(self.w, any);
         }
-        let eager = last.flags & flags::TELL != 0 || self.w.load(&board.tasks.head.eager, Relaxed) != 0;
+        let eager = last.flags & flags::NOTIFY != 0 || self.w.load(&board.tasks.head.eager, Relaxed) != 0;
         // Also when the host has much to read: otherwise it reads when it wants to know something.
         if eager || unread + last.entry.length > UNIT {
             self.ring_delivery();
@@ -371,7 +371,7 @@ impl Worker<'_> {
     }
 
     /// Ends with the nursery, whatever a task has done to the signal that is to see to that.
-    fn look_after_nursery(&self) {
+    fn check_nursery(&self) {
         process::set_parent_death_signal(signal::KILL);
         if process::parent_pid() != self.parent {
             fork::exit_now(ORPHANED);

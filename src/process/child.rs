@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::children;
-use super::record::{Record, leave_unborn};
+use super::record::{Record, exit_unstarted};
 use super::role::{self, Role};
 use crate::sys::fd::Known;
 use crate::sys::per_process::PerProcess;
@@ -25,7 +25,7 @@ const LOOK_MS: u64 = 200;
 const LOOK_BESIDE_MS: u64 = 2_000;
 
 /// What the parent prepared for its child.
-pub(super) struct Birth {
+pub(super) struct Setup {
     pub(super) record: Record,
     pub(super) name: CString,
     pub(super) daemon: bool,
@@ -40,12 +40,12 @@ pub(super) struct Birth {
 static RECORD: PerProcess<Option<Record>> = PerProcess::new();
 
 /// The child's life. All signals are blocked until the user's function begins.
-pub(super) fn run(birth: Birth, blocked: Blocked, body: impl FnOnce() -> i32) -> ! {
+pub(super) fn run(setup: Setup, blocked: Blocked, body: impl FnOnce() -> i32) -> ! {
     stdio::purge_in_child();
-    let Birth { record, name, daemon, host_pid, host_fd, exit_pipe } = birth;
-    let host = Host { pid: host_pid, fd: host_fd };
-    if !record.wait_at_gate(|| host.lives()) {
-        leave_unborn();
+    let Setup { record, name, daemon, host_pid, host_fd, exit_pipe } = setup;
+    let parent = Parent { pid: host_pid, fd: host_fd };
+    if !record.wait_at_gate(|| parent.is_alive()) {
+        exit_unstarted();
     }
     // Before anything of the user's can call exit(3): libc runs the latest handler first, and this one never returns to the parent's.
     exit::at_exit_with_code(|code| leave(code));
@@ -53,10 +53,10 @@ pub(super) fn run(birth: Birth, blocked: Blocked, body: impl FnOnce() -> i32) ->
     role::set(Role { host_pid, host_fd, name: Box::leak(name.into_boxed_c_str()), exit_pipe });
     if daemon {
         // The new thread inherits the mask: all signals blocked.
-        let watcher = thread::Builder::new().name("tine-watch".into()).stack_size(WATCHER_STACK).spawn(move || host.outlive());
+        let watcher = thread::Builder::new().name("tine-watch".into()).stack_size(WATCHER_STACK).spawn(move || parent.watch());
         record.tell_ready(watcher.is_ok());
         if watcher.is_err() {
-            leave_unborn();
+            exit_unstarted();
         }
     }
     drop(blocked);
@@ -104,14 +104,14 @@ fn leave(code: i32) -> ! {
 }
 
 /// The parent, as its child sees it.
-struct Host {
+struct Parent {
     pid: i32,
     fd: i32,
 }
 
-impl Host {
+impl Parent {
     /// The kernel gives an orphan another parent before it tells anybody that the old one has ended.
-    fn lives(&self) -> bool {
+    fn is_alive(&self) -> bool {
         match process::parent_pid() {
             // The parent is outside of this process's pid namespace.
             0 => self.fd < 0 || !pidfd::has_ended(&self.fd),
@@ -122,11 +122,11 @@ impl Host {
     /// Ends this process when the host has ended. It does not matter which thread of the host started it.
     ///
     /// The descriptor only says when to look: the user's code may close what it does not know, and use the number again.
-    fn outlive(&self) {
+    fn watch(&self) {
         let interval = if self.fd >= 0 { LOOK_BESIDE_MS } else { LOOK_MS };
-        while self.lives() {
+        while self.is_alive() {
             let called = poll::readable(&[self.fd], &Deadline::new(Timeout::Millis(interval)));
-            if !matches!(called, Ok(0)) && self.lives() {
+            if !matches!(called, Ok(0)) && self.is_alive() {
                 // Not the host's end: another file, or none.
                 thread::sleep(Duration::from_millis(LOOK_MS));
             }

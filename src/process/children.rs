@@ -94,10 +94,10 @@ impl Child {
     }
 
     /// Reaps the child if it has ended; answers how it did, `None` while it runs.
-    fn settle(&self) -> Option<End> {
+    fn try_reap(&self) -> Option<End> {
         let mut end = self.lock();
         if end.is_none() {
-            *end = self.look();
+            *end = self.reap();
             if end.is_some() {
                 // The list's share is dropped outside of its lock.
                 drop(CHILDREN.with(|children| {
@@ -111,7 +111,7 @@ impl Child {
     }
 
     /// Under the lock: nobody else of ours reaps it meanwhile.
-    fn look(&self) -> Option<End> {
+    fn reap(&self) -> Option<End> {
         if !self.number_is_its_own() {
             return self.reaped_by_others();
         }
@@ -159,7 +159,7 @@ impl Child {
     /// Waits until the child has ended and reaps it; `None`: the time ran out.
     fn wait(&self, deadline: &Deadline) -> Result<Option<End>> {
         loop {
-            if let Some(end) = self.settle() {
+            if let Some(end) = self.try_reap() {
                 return Ok(Some(end));
             }
             if deadline.passed() {
@@ -194,7 +194,7 @@ impl Child {
 
     /// TERM, a grace, KILL; answers whether it ended.
     fn stop(&self, grace: &Deadline) -> Result<bool> {
-        if self.settle().is_some() {
+        if self.try_reap().is_some() {
             return Ok(true);
         }
         self.stopping.store(true, Relaxed);
@@ -220,7 +220,7 @@ fn sleep_on(children: &[&Child], deadline: &Deadline) -> Result<()> {
     if let Some(ready) = poll::first_readable(&fds, deadline)? {
         // Usually it has ended. If it closed its exit pipe instead, or is between closing it and ending, or a debugger holds it
         // back, the descriptor stays readable.
-        if children[ready].settle().is_none() {
+        if children[ready].try_reap().is_none() {
             std::thread::sleep(MOMENT);
         }
     }
@@ -243,7 +243,7 @@ pub(super) fn reap_freed() {
     if CHILDREN.with(|children| children.freed) > 0 {
         for child in all_running() {
             if child.freed.load(Relaxed) {
-                child.settle();
+                child.try_reap();
             }
         }
     }
@@ -318,13 +318,13 @@ impl Process {
     pub fn is_alive(&self) -> Result<bool> {
         let child = self.child()?;
         reap_freed();
-        Ok(child.settle().is_none())
+        Ok(child.try_reap().is_none())
     }
 
     fn end(&self) -> Result<End> {
         let child = self.child()?;
         reap_freed();
-        child.settle().ok_or_else(|| Error::new(Kind::Busy, "process: it has not ended"))
+        child.try_reap().ok_or_else(|| Error::new(Kind::Busy, "process: it has not ended"))
     }
 
     /// The code, or minus the signal.
@@ -424,7 +424,7 @@ pub fn wait_any(processes: &[&Process], timeout: Timeout) -> Result<usize> {
     reap_freed();
     let deadline = Deadline::new(timeout);
     loop {
-        if let Some(index) = children.iter().position(|child| child.settle().is_some()) {
+        if let Some(index) = children.iter().position(|child| child.try_reap().is_some()) {
             return Ok(index);
         }
         if deadline.passed() {

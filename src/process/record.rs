@@ -27,7 +27,7 @@ mod gate {
     /// The parent holds it: the child runs.
     pub const OPEN: u32 = 1;
     /// The parent could not hold it: the child leaves.
-    pub const CALLED_OFF: u32 = 2;
+    pub const CANCELLED: u32 = 2;
     /// Of a daemon child: its watcher runs.
     pub const READY: u32 = 3;
     /// Its watcher could not be made: no thread to be had.
@@ -62,16 +62,16 @@ impl Record {
 
     /// In the parent.
     pub fn open_gate(&self) {
-        self.tell(gate::OPEN);
+        self.set_gate(gate::OPEN);
     }
 
-    pub fn call_off(&self) {
-        self.tell(gate::CALLED_OFF);
+    pub fn cancel(&self) {
+        self.set_gate(gate::CANCELLED);
     }
 
     /// In a daemon child, after the gate: whether its watcher runs.
     pub fn tell_ready(&self, ready: bool) {
-        self.tell(if ready { gate::READY } else { gate::FAILED });
+        self.set_gate(if ready { gate::READY } else { gate::FAILED });
     }
 
     /// In the parent of a daemon child: `false` if it could not make its watcher.
@@ -79,7 +79,7 @@ impl Record {
         self.wait_while(gate::OPEN, child_lives) != gate::FAILED
     }
 
-    fn tell(&self, state: u32) {
+    fn set_gate(&self, state: u32) {
         let w = Thread::current();
         // SYNC POINT: gate (release).
         w.store(&self.0[GATE], state, Release);
@@ -102,7 +102,7 @@ impl Record {
 }
 
 /// Ends a child that never began.
-pub fn leave_unborn() -> ! {
+pub fn exit_unstarted() -> ! {
     fork::exit_now(0)
 }
 

@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::child::{self, Birth};
+use super::child::{self, Setup};
 use super::children::{self, Child, Process, Watch};
 use super::record::Record;
 use super::role;
@@ -68,7 +68,7 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
         let pid = match fork::fork().map_err(fork_failure)? {
             Forked::Child => {
                 leave_exit_pipe_of_parent(own_exit_pipe);
-                let birth = Birth {
+                let setup = Setup {
                     record,
                     name,
                     daemon: options.daemon,
@@ -77,7 +77,7 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
                     host_fd: host_fd.map_or(-1, IntoRawFd::into_raw_fd),
                     exit_pipe: exit_pipe.and_then(|(_, write)| Known::by_number(write.into_raw_fd())),
                 };
-                child::run(birth, blocked, body)
+                child::run(setup, blocked, body)
             }
             Forked::Parent(pid) => pid,
         };
@@ -93,7 +93,7 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
             Err(NotHeld::Alive(error)) => {
                 // It cannot leave the gate before this, so its number is its own.
                 let _ = signal::send_to_child(pid, signal::KILL);
-                record.call_off();
+                record.cancel();
                 let _ = wait::reap_blocking(wait::Child::Pid(pid));
                 // Refused although it once was not: a filter was installed since. Once more, without.
                 match error {

@@ -31,8 +31,8 @@ pub fn ring(fd: RawFd) {
     while unsafe { libc::write(fd, (&raw const one).cast(), 8) } < 0 && errno() == libc::EINTR {}
 }
 
-/// Makes an eventfd silent; answers whether it was readable.
-pub fn hush(fd: RawFd) -> bool {
+/// Takes what an eventfd has counted, so that it is not readable any more; answers whether it was readable.
+pub fn clear(fd: RawFd) -> bool {
     let mut count = 0u64;
     // SAFETY: eight writable bytes.
     unsafe { libc::read(fd, (&raw mut count).cast(), 8) == 8 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::timeout::Timeout;
 
 /// How long a fork waits for them.
-const PATIENCE_MS: u64 = 1_000;
+const WAIT_MS: u64 = 1_000;
 
 #[derive(Default)]
 struct Gate {
@@ -93,7 +93,7 @@ pub fn close() -> Result<Closed> {
     GATE.with(|gate| gate.closed += 1);
     let closed = Closed(());
     let own = u32::from(INSIDE.get());
-    if wait_until(&Deadline::new(Timeout::Millis(PATIENCE_MS)), |gate| gate.inside <= own) {
+    if wait_until(&Deadline::new(Timeout::Millis(WAIT_MS)), |gate| gate.inside <= own) {
         return Ok(closed);
     }
     Err(Error::new(
