@@ -75,8 +75,7 @@ impl Host {
         }
         state.table.end_all(w, Kind::Canceled, Some(ORDERED), true);
         state.lifecycle = Lifecycle::Ended;
-        let joiners = state.joiners | state.table.room_bells;
-        state.table.to_ring |= joiners;
+        state.table.to_ring |= state.table.join_bells | state.table.room_bells;
         for worker in &mut state.table.workers {
             worker.alive = false;
         }
@@ -201,18 +200,11 @@ impl Host {
                 return Err(Error::invalid(format!("{}: join before close or terminate", self.name)));
             }
             let bell = state.table.take_bell();
-            state.joiners |= 1 << bell;
+            state.table.join_bells |= 1 << bell;
             self.publish_bells(&state.table);
             bell
         };
-        let joined = self.wait_with_bell(bell, &deadline, || Ok(self.lock()?.finished));
-        let mut state = self.lock()?;
-        state.table.return_bell(bell);
-        if state.table.bells_in_use & 1 << bell == 0 {
-            state.joiners &= !(1 << bell);
-        }
-        self.publish_bells(&state.table);
-        if joined? {
+        if self.wait_with_bell(bell, &deadline, || Ok(self.lock()?.finished))? {
             return Ok(());
         }
         Err(Error::new(Kind::TimedOut, format!("{}: not all workers have left in time", self.name)))
@@ -222,8 +214,7 @@ impl Host {
     pub(super) fn finish(&self) {
         if let Ok(mut state) = self.lock() {
             state.finished = true;
-            let joiners = state.joiners;
-            state.table.to_ring |= joiners;
+            state.table.to_ring |= state.table.join_bells;
         }
     }
 }

@@ -52,7 +52,6 @@ pub(super) struct State {
     pub(super) watched: bool,
     /// Everything is over, and every callback has returned.
     pub(super) finished: bool,
-    pub(super) joiners: u64,
     /// For the log, once no lock is held.
     pub(super) notes: Vec<(Level, String)>,
 }
@@ -187,7 +186,6 @@ impl State {
             commands: 0,
             watched: false,
             finished: false,
-            joiners: 0,
             notes: Vec::new(),
         }
     }

@@ -78,6 +78,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// A task has ended, and its result could not be kept.
+    pub fn lost(errno: i32) -> Entry {
+        Entry { flags: flag::ENDED | flag::LOST, code: errno, ..Entry::default() }
+    }
+
     pub fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }

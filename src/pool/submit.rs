@@ -120,6 +120,7 @@ impl Host {
                     format!("{}: {} tasks are pending already", self.name, state.table.max_pending),
                 ));
             }
+            let many = state.table.max_pending >= MANY;
             let bell = state.table.take_bell();
             state.table.room_bells |= 1 << bell;
             self.publish_bells(&state.table);
@@ -128,14 +129,6 @@ impl Host {
                 let state = self.lock()?;
                 Ok(state.admits().is_err() || state.table.pending < state.table.max_pending)
             });
-            let mut state = self.lock()?;
-            state.table.return_bell(bell);
-            if state.table.bells_in_use & 1 << bell == 0 {
-                state.table.room_bells &= !(1 << bell);
-            }
-            self.publish_bells(&state.table);
-            let many = state.table.max_pending >= MANY;
-            drop(state);
             if waited? && many {
                 // There is room for one. Whoever fills a pool soon needs more: better asleep once for many than once for each.
                 thread::sleep(ROOM_NAP);
@@ -186,15 +179,19 @@ impl Host {
             self.publish_bells(&state.table);
             bell
         };
-        let waited = self.wait_with_bell(bell, deadline, || Ok(ready()));
+        self.wait_with_bell(bell, deadline, || Ok(ready()))
+    }
+
+    /// Sleeps until `ready`, looking whenever the bell rings; then gives the bell back. `false`: the time ran out.
+    pub(super) fn wait_with_bell(&self, bell: usize, deadline: &Deadline, ready: impl Fn() -> Result<bool>) -> Result<bool> {
+        let waited = self.sleep_until(bell, deadline, ready);
         let mut state = self.lock()?;
         state.table.return_bell(bell);
         self.publish_bells(&state.table);
         waited
     }
 
-    /// Sleeps until `ready`, looking whenever the bell rings.
-    pub(super) fn wait_with_bell(&self, bell: usize, deadline: &Deadline, ready: impl Fn() -> Result<bool>) -> Result<bool> {
+    fn sleep_until(&self, bell: usize, deadline: &Deadline, ready: impl Fn() -> Result<bool>) -> Result<bool> {
         let w = Thread::current();
         let word = &self.board.claims.head.bells[bell.min(BELLS - 1)];
         loop {

@@ -111,6 +111,8 @@ pub struct Table {
     pub bells_in_use: u64,
     /// Bells of threads that wait for room.
     pub room_bells: u64,
+    /// Bells of threads that wait for the end of the pool.
+    pub join_bells: u64,
 }
 
 impl Table {
@@ -136,6 +138,7 @@ impl Table {
             bells: [0; BELLS],
             bells_in_use: 0,
             room_bells: 0,
+            join_bells: 0,
             files,
         }
     }
@@ -443,7 +446,9 @@ impl Table {
     pub fn return_bell(&mut self, bell: usize) {
         self.bells[bell] -= 1;
         if self.bells[bell] == 0 {
-            self.bells_in_use &= !(1 << bell);
+            for bells in [&mut self.bells_in_use, &mut self.room_bells, &mut self.join_bells] {
+                *bells &= !(1 << bell);
+            }
         }
     }
 

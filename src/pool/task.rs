@@ -178,11 +178,11 @@ impl Reply {
 
     /// How the task that has returned `code` ended; what goes with the entry is [`Reply::result`].
     pub(super) fn end(&mut self, code: i32) -> Entry {
-        let ended = Entry { flags: flag::ENDED, code, ..Entry::default() };
         if self.too_long {
             self.forget();
-            return Entry { flags: flag::ENDED | flag::LOST, code: number::MESSAGE_SIZE, ..ended };
+            return Entry::lost(number::MESSAGE_SIZE);
         }
+        let ended = Entry { flags: flag::ENDED, code, ..Entry::default() };
         match self.long.take() {
             Some((unit, length)) => Entry { flags: flag::ENDED | flag::LONG, unit, length, ..ended },
             None => ended,

@@ -265,12 +265,12 @@ impl Worker<'_> {
         }
 
         let ended = match refused {
-            Some(errno) => Entry { flags: flag::ENDED | flag::LOST, code: errno, ..Entry::default() },
+            Some(errno) => Entry::lost(errno),
             None => match self.argument(at, length, task_flags) {
                 Ok(argument) => self.call(task, function as usize, &argument, length, items),
                 Err(errno) => {
                     task.reply_state().end_chunk();
-                    Entry { flags: flag::ENDED | flag::LOST, code: errno, ..Entry::default() }
+                    Entry::lost(errno)
                 }
             },
         };

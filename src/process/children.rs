@@ -61,6 +61,16 @@ pub(super) enum Watch {
     },
 }
 
+impl Watch {
+    /// The child to wait for, whose number is `pid`.
+    pub(super) fn child(&self, pid: i32) -> wait::Child<'_> {
+        match self {
+            Watch::Pidfd(fd) => wait::Child::Pidfd(fd.as_fd()),
+            Watch::Pipe { .. } => wait::Child::Pid(pid),
+        }
+    }
+}
+
 impl Child {
     pub(super) fn new(pid: i32, watch: Watch, record: Record, daemon: bool, detached: bool) -> Arc<Child> {
         let id = CHILDREN.with(|children| {
@@ -115,11 +125,7 @@ impl Child {
         if !self.number_is_its_own() {
             return self.reaped_by_others();
         }
-        let child = match &self.watch {
-            Watch::Pidfd(fd) => wait::Child::Pidfd(fd.as_fd()),
-            Watch::Pipe { .. } => wait::Child::Pid(self.pid),
-        };
-        match wait::reap(child) {
+        match wait::reap(self.watch.child(self.pid)) {
             Ok(Seen::Ended { ending, usage, .. }) => Some(End { ending: Some(ending), usage: Some(usage) }),
             Ok(Seen::Nothing | Seen::Stopped { .. }) => None,
             Ok(Seen::NotOurs) | Err(_) => self.reaped_by_others(),

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::child::{self, Setup};
@@ -131,14 +131,10 @@ fn hold(pid: i32, exit_pipe: Option<(OwnedFd, OwnedFd)>) -> std::result::Result<
         },
         Some((read, _write)) => Watch::Pipe { read: PrivateFd::new(read), started: process::start_time(pid) },
     };
-    let child = match &watch {
-        Watch::Pidfd(fd) => wait::Child::Pidfd(fd.as_fd()),
-        Watch::Pipe { .. } => wait::Child::Pid(pid),
-    };
     // If it was killed and the host reaped it, what has its number now may be another process.
-    match wait::peek(child) {
+    match wait::peek(watch.child(pid)) {
         Ok(Seen::Nothing) => return Ok(watch),
-        Ok(Seen::Ended { .. }) => drop(wait::reap(child)),
+        Ok(Seen::Ended { .. }) => drop(wait::reap(watch.child(pid))),
         _ => {}
     }
     Err(NotHeld::Dead)
