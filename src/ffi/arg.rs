@@ -11,14 +11,8 @@ use crate::timeout::Timeout;
 /// The caller's bytes; NULL with length 0 is empty.
 #[inline]
 pub(super) unsafe fn bytes<'a>(data: *const c_void, len: usize, name: &'static str) -> Result<&'a [u8]> {
-    if data.is_null() {
-        return if len == 0 { Ok(&[]) } else { Err(null(name)) };
-    }
-    if len > isize::MAX as usize {
-        return Err(Error::invalid(format!("{name}: a length of {len} bytes is impossible")));
-    }
     // SAFETY: contract B.
-    Ok(unsafe { slice::from_raw_parts(data.cast(), len) })
+    unsafe { array(data.cast(), len, name) }
 }
 
 /// The caller's buffer, which need not be initialised: only ever written.
@@ -39,12 +33,13 @@ pub(super) unsafe fn buffer<'a>(
 }
 
 /// The caller's array of `count` elements; NULL with 0 is empty.
+#[inline]
 pub(super) unsafe fn array<'a, T>(data: *const T, count: usize, name: &'static str) -> Result<&'a [T]> {
     if data.is_null() {
         return if count == 0 { Ok(&[]) } else { Err(null(name)) };
     }
     if count > isize::MAX as usize / size_of::<T>().max(1) {
-        return Err(Error::invalid(format!("{name}: {count} elements are impossible")));
+        return Err(Error::invalid(format!("{name}: a length of {count} is impossible")));
     }
     // SAFETY: contract B, for elements.
     Ok(unsafe { slice::from_raw_parts(data, count) })

@@ -103,7 +103,7 @@ impl Host {
         let newborn = !cursor.born && (life == cursor.life || cursor.dead);
         if newborn {
             cursor.born = true;
-            cursor.reader.begin(seed(self.pool, place as u32, cursor.life), w.load(&line.first_unit, Relaxed).into());
+            cursor.reader.begin(seed(self.pool_id, place as u32, cursor.life), w.load(&line.first_unit, Relaxed).into());
         }
         newborn || cursor.dead
     }

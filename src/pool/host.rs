@@ -82,7 +82,7 @@ pub(super) struct Readers {
 pub struct Host {
     pub(super) name: String,
     pub(super) epoch: u64,
-    pub(super) pool: u64,
+    pub(super) pool_id: u64,
     pub(super) loaded: Loaded,
     pub(super) files: Arc<Files>,
     pub(super) board: Arc<Board>,

@@ -162,17 +162,17 @@ impl Pool {
         let options = options.checked()?;
         let sizes = options.sizes();
         check_threads(name, options.single_thread_only)?;
-        let pool = now() ^ u64::from(process::pid() as u32) << 40;
+        let pool_id = now() ^ u64::from(process::pid() as u32) << 40;
 
         // What the host writes it keeps from all its children; the nursery inherits a view for reading.
         let (files, claims) = Files::create(sizes)?;
         let tasks = &files.tasks;
-        let tasks_seen = Tasks::map(tasks.as_fd(), &sizes, Access::Read)?;
+        let nursery_tasks = Tasks::map(tasks.as_fd(), &sizes, Access::Read)?;
         let host_tasks = Tasks::map(tasks.as_fd(), &sizes, Access::ReadWrite)?;
         host_tasks.window.keep_from_children()?;
         let tasks_for_workers = fd::above_stdio(os::read_only(tasks.as_fd())?)?;
         let roll_fd = memory::create(c"tine-pool:roll", memory::whole_pages(Roll::length(sizes.places)))?;
-        let (roll, roll_seen) =
+        let (roll, worker_roll) =
             (Roll::map(&roll_fd, sizes.places, Access::Read)?, Roll::map(&roll_fd, sizes.places, Access::Read)?);
         let (mut readers, mut journals) = (Vec::new(), Vec::new());
         for _ in 0..sizes.places {
@@ -194,12 +194,12 @@ impl Pool {
         kept.sort_unstable();
         kept.dedup();
         let nursery = Nursery {
-            pool,
+            pool_id,
             workers: options.workers,
             code,
-            board: Arc::new(Board { tasks: tasks_seen, claims: Claims::map(claims.as_fd(), &sizes)? }),
+            board: Arc::new(Board { tasks: nursery_tasks, claims: Claims::map(claims.as_fd(), &sizes)? }),
             roll: Roll::map(&roll_fd, sizes.places, Access::ReadWrite)?,
-            roll_seen,
+            worker_roll,
             journals,
             bell_fd: bell.as_raw_fd(),
             tasks_fd: tasks_for_workers.as_raw_fd(),
@@ -234,7 +234,7 @@ impl Pool {
         let host = Arc::new(Host {
             name: name.to_owned(),
             epoch: thread::epoch(),
-            pool,
+            pool_id,
             loaded: Loaded::now(),
             files,
             board,

@@ -63,13 +63,13 @@ const FORK_FAILURES_MAX: u32 = 20;
 /// All that the nursery needs, made by the host before the fork.
 pub struct Nursery {
     /// Names the pool in the marks of its journals.
-    pub pool: u64,
+    pub pool_id: u64,
     pub workers: u32,
     pub code: Arc<dyn Code>,
     pub board: Arc<Board>,
     pub roll: Roll,
     /// For the workers.
-    pub roll_seen: Roll,
+    pub worker_roll: Roll,
     /// Descriptors, by their numbers: the host owns them, and in the copy the nursery does.
     pub journals: Vec<i32>,
     pub bell_fd: i32,

@@ -77,7 +77,7 @@ pub(super) fn run(nursery: &Nursery, parent: i32, place: u32, life: u32, number:
     let worker = Worker { w, nursery, parent, place, life, bell_fd, tasks_fd, rung: 0, searching: false };
     let unit = worker.wait_until_on_roll();
     signal::unblock_all();
-    worker.serve(Writer::new(journal_fd, seed(nursery.pool, place, life), unit))
+    worker.serve(Writer::new(journal_fd, seed(nursery.pool_id, place, life), unit))
 }
 
 /// The end of a worker, also when a task calls exit(3): its own children as at the end of any main, its output flushed.
@@ -91,7 +91,7 @@ impl Worker<'_> {
     /// Until the nursery has written down who this is: before that, nobody could say of whom a task or a death is. Answers where
     /// the journal begins.
     fn wait_until_on_roll(&self) -> u64 {
-        let Some(line) = self.nursery.roll_seen.line(self.place as usize, self.life) else { fork::exit_now(DISABLED) };
+        let Some(line) = self.nursery.worker_roll.line(self.place as usize, self.life) else { fork::exit_now(DISABLED) };
         loop {
             let seen = self.w.load(&line.life, Acquire);
             if seen == self.life {
@@ -137,7 +137,7 @@ impl Worker<'_> {
 
     /// A spare worker waits until it takes the place of another. `None`: the pool was closed before.
     fn wait_for_promotion(&self) -> Option<u32> {
-        let line = self.nursery.roll_seen.line(self.place as usize, self.life)?;
+        let line = self.nursery.worker_roll.line(self.place as usize, self.life)?;
         let bell = &self.nursery.board.claims.bells.get(self.place as usize)?.bell;
         loop {
             let heard = self.w.load(bell, Acquire);
