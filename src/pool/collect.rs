@@ -123,19 +123,19 @@ impl Host {
         if lost > 1 {
             state.notes.push((Level::Warn, format!("{}: {lost} claims were written over", self.name)));
         }
-        cursor.reader.finish(w.load(&line.end_unit, Relaxed).into());
-        let retired = cursor.life + 1;
-        (cursor.life, cursor.born, cursor.dead) = (cursor.life + 2, false, false);
-        w.store64(&receipt.consumed, 0, Relaxed);
-        // SYNC POINT: retired (release): who lives here now, or comes next, may use the first units.
-        w.store(&receipt.buried, retired, Release);
         if kind == Kind::WorkerDied && !worker.left {
             let note = format!("{}: worker {} ended: {}", self.name, worker.pid, describe(&death, &worker));
             state.notes.push((Level::Info, note));
             state.worker_deaths += 1;
             self.count_death(w, state, &death, &worker);
         }
-        // It waits for a place only when many have died and nobody was looking.
+        cursor.reader.finish(w.load(&line.end_unit, Relaxed).into());
+        let retired = cursor.life + 1;
+        (cursor.life, cursor.born, cursor.dead) = (cursor.life + 2, false, false);
+        w.store64(&receipt.consumed, 0, Relaxed);
+        // SYNC POINT: retired (release): who lives here now, or comes next, may use the first units; and the death has been counted.
+        w.store(&receipt.buried, retired, Release);
+        // It waits for that when many have died and nobody was looking.
         self.command(state, message::LOOK, 0);
         Ok(())
     }

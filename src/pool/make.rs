@@ -210,6 +210,7 @@ impl Pool {
             keep_all: options.inherit_all_fds,
             host_socket: host_socket.as_raw_fd(),
             no_core: options.no_core,
+            crash_budget: options.crash_budget,
             host_pid: process::pid(),
             proc_is_ours: os::proc_is_ours(),
             host_start: process::start_time(process::pid()).filter(|_| os::proc_is_ours()),

@@ -49,7 +49,8 @@
 //! None of that waits for the host, whose threads may all be busy: a *place* is used again before the host has *retired* who lived
 //! there, that is, read all of its journal and dealt with its death. Each process has a *life*, a number that goes up with every birth
 //! and death in its place. The roll has a line for each of the last lives, the journal goes on behind what was written, and a claim
-//! names the life of its holder. Only initializers that fail wait for the host, which counts them.
+//! names the life of its holder. Only where as many have died as may break the pool, the nursery waits until
+//! the host has counted them.
 //!
 //! # Sleeping
 //! Who sleeps says so before it looks for the last time, and who has something for it looks afterwards whether somebody sleeps;

@@ -83,6 +83,8 @@ pub struct Nursery {
     /// The host's end of the socket: nobody else may hold it open.
     pub host_socket: i32,
     pub no_core: bool,
+    /// Deaths in a row that break the pool.
+    pub crash_budget: u32,
     pub host_pid: i32,
     /// /proc knows processes by the numbers that they have here.
     pub proc_is_ours: bool,
@@ -103,8 +105,6 @@ pub struct Child {
     stopped: u64,
     /// Killed by the nursery, and why.
     killed: Option<Reason>,
-    /// The life that ended here before its initializer was done; 0 = none did.
-    failed: u32,
 }
 
 /// What the nursery knows, beside what is on the roll.
@@ -123,6 +123,9 @@ struct Supervisor<'a> {
     backoff: u64,
     /// Forks that failed in a row.
     fork_failures: u32,
+    deaths_in_a_row: u32,
+    /// How many tasks had been finished at the last death.
+    finished_at_death: u32,
     failed: bool,
 }
 
@@ -173,6 +176,8 @@ impl Nursery {
             backoff_until: 0,
             backoff: 0,
             fork_failures: 0,
+            deaths_in_a_row: 0,
+            finished_at_death: 0,
             failed: false,
         };
         supervisor.begin();
@@ -241,7 +246,11 @@ impl Supervisor<'_> {
 
     /// Makes the process that is missing in each place, and hands the place of a dead worker to the spare one.
     fn fill(&mut self) {
-        if self.shutdown != Shutdown::None || self.failed || self.nursery.board.phase(self.w) != phase::OPEN {
+        if self.shutdown != Shutdown::None
+            || self.failed
+            || self.nursery.board.phase(self.w) != phase::OPEN
+            || self.may_be_broken()
+        {
             return;
         }
         for worker in 1..=self.nursery.workers {
@@ -259,22 +268,33 @@ impl Supervisor<'_> {
         }
     }
 
-    fn try_fork_worker(&mut self, worker: u32) {
-        // How many births and deaths in a place the host has not dealt with yet.
-        let behind = |place: usize, life: u32| {
-            let receipt = self.nursery.board.tasks.receipts.get(place);
-            life.wrapping_sub(receipt.map_or(0, |receipt| self.w.load(&receipt.buried, Acquire)))
-        };
-        // Initializers that fail are the host's to count: it may have had enough of them.
-        let failed = |place: usize, child: &Child| child.failed != 0 && behind(place, child.failed) as i32 > 0;
-        if self.children.iter().enumerate().any(|(place, child)| failed(place, child)) {
-            return;
+    /// How many births and deaths in a place the host has not dealt with yet.
+    fn behind(&self, place: usize) -> u32 {
+        let (child, receipt) = (self.children.get(place), self.nursery.board.tasks.receipts.get(place));
+        // SYNC POINT: retired (acquire): the host has read what the dead wrote here, whose units may be used again.
+        child.map_or(0, |child| child.life).wrapping_sub(receipt.map_or(0, |receipt| self.w.load(&receipt.buried, Acquire)))
+    }
+
+    /// Whether so many have died in a row that the host must say whether it goes on. It tells the nursery when it has counted one.
+    fn may_be_broken(&self) -> bool {
+        self.deaths_in_a_row >= self.nursery.crash_budget && (0..self.children.len()).any(|place| self.behind(place) > 1)
+    }
+
+    /// In a row: without a finished task in between.
+    fn count_death(&mut self) {
+        let bells = &self.nursery.board.claims.bells;
+        let finished = (0..bells.count()).filter_map(|place| bells.get(place)).map(|bell| self.w.load(&bell.finished, Relaxed));
+        let finished = finished.fold(0, u32::wrapping_add);
+        if finished != self.finished_at_death {
+            (self.finished_at_death, self.deaths_in_a_row) = (finished, 0);
         }
+        self.deaths_in_a_row = self.deaths_in_a_row.saturating_add(1);
+    }
+
+    fn try_fork_worker(&mut self, worker: u32) {
         // Where the host is done with everybody who has lived there, or at least not far behind.
         let free = self.children.iter().enumerate().filter(|(_, child)| child.pid == 0);
-        let free = free
-            .map(|(place, child)| (behind(place, child.life), place))
-            .filter(|&(behind, _)| behind as usize <= 2 * (LIVES - 2));
+        let free = free.map(|(place, _)| (self.behind(place), place)).filter(|&(behind, _)| behind as usize <= 2 * (LIVES - 2));
         let Some((behind, place)) = free.min() else { return };
         if self.failed || now() < self.backoff_until {
             return;
@@ -398,8 +418,10 @@ impl Supervisor<'_> {
         if ready == life.wrapping_sub(1) {
             self.backoff = 0;
         } else if ordered.is_none() {
-            child.failed = life;
             self.back_off();
+        }
+        if ordered.is_none() {
+            self.count_death();
         }
         board.forget_place(self.w, place as u32);
         // It may have been woken for a task that it did not take: somebody else looks.

@@ -275,6 +275,9 @@ impl Worker<'_> {
             },
         };
         stdio::flush_if_pending();
+        if let Some(bell) = nursery.board.claims.bells.get(self.place as usize) {
+            w.store(&bell.finished, w.load(&bell.finished, Relaxed).wrapping_add(1), Relaxed);
+        }
         let entry = Entry { ended: sequence, ended_slot: taken.slot, ..ended };
         Some(Last { entry, record: taken.slot, flags: task_flags })
     }

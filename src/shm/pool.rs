@@ -96,7 +96,10 @@ pub struct Bell {
     pub bell: Word,
     /// The last life whose initializer is done.
     pub ready: Word,
-    rest: [Word64; 7],
+    /// How many tasks have been finished here.
+    pub finished: Word,
+    rest: Word,
+    rest2: [Word64; 6],
 }
 
 /// Written by the nursery.

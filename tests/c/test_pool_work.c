@@ -952,7 +952,7 @@ TEST(deaths_in_a_row_spend_the_budget_and_break_the_pool) {
         CHECK(status == TINE_ECANCELED || died == i); /* the first ones */
         died += status == TINE_EWORKERDIED;
     }
-    CHECK(died >= 5 && died <= 5 + 4); /* the next ones may have begun before the host had counted */
+    CHECK_INT(died, 5);
     CHECK_STATUS(tine_pool_submit(pool, do_nothing, NULL, 0, NULL, NULL), TINE_EBROKEN);
     CHECK_STATUS(tine_pool_apply(pool, do_nothing, NULL, 0, TINE_FOREVER, NULL), TINE_EBROKEN);
     CHECK_OK(tine_pool_close(pool));
