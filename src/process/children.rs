@@ -2,19 +2,17 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::exit_info::{ExitInfo, Reason};
 use super::record::Record;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::sys::fd::PrivateFd;
 use crate::sys::per_process::PerProcess;
 use crate::sys::wait::{self, Ending, Seen, Usage};
-use crate::sys::{self, Deadline, pidfd, poll, process, signal, thread};
+use crate::sys::{self, Deadline, pidfd, poll, process, signal};
 use crate::timeout::Timeout;
 
 /// How long what was killed may take to die: longer only in uninterruptible sleep.
@@ -28,16 +26,16 @@ const MOMENT: Duration = Duration::from_millis(1);
 
 /// How a child ended, as far as anybody knows.
 #[derive(Clone, Copy, Debug)]
-struct End {
-    ending: Option<Ending>,
-    usage: Option<Usage>,
+pub(super) struct End {
+    pub(super) ending: Option<Ending>,
+    pub(super) usage: Option<Usage>,
 }
 
 /// A child of this process; shared by its handle, those who wait, and the list of [`CHILDREN`].
 #[derive(Debug)]
 pub(super) struct Child {
     id: u64,
-    pid: i32,
+    pub(super) pid: i32,
     watch: Watch,
     record: Record,
     pub(super) daemon: bool,
@@ -46,7 +44,7 @@ pub(super) struct Child {
     /// Its handle is gone: reaped as soon as it has ended.
     freed: AtomicBool,
     /// The library ended it, at the caller's wish: a death by signal is its doing.
-    stopping: AtomicBool,
+    pub(super) stopping: AtomicBool,
     end: Mutex<Option<End>>,
 }
 
@@ -92,7 +90,7 @@ impl Child {
         child
     }
 
-    fn fd(&self) -> i32 {
+    pub(super) fn fd(&self) -> i32 {
         match &self.watch {
             Watch::Pidfd(fd) | Watch::Pipe { read: fd, .. } => fd.as_raw_fd(),
         }
@@ -104,7 +102,7 @@ impl Child {
     }
 
     /// Reaps the child if it has ended; answers how it did, `None` while it runs.
-    fn try_reap(&self) -> Option<End> {
+    pub(super) fn try_reap(&self) -> Option<End> {
         let mut end = self.lock();
         if end.is_none() {
             *end = self.reap();
@@ -163,7 +161,7 @@ impl Child {
     }
 
     /// Waits until the child has ended and reaps it; `None`: the time ran out.
-    fn wait(&self, deadline: &Deadline) -> Result<Option<End>> {
+    pub(super) fn wait(&self, deadline: &Deadline) -> Result<Option<End>> {
         loop {
             if let Some(end) = self.try_reap() {
                 return Ok(Some(end));
@@ -176,7 +174,7 @@ impl Child {
     }
 
     /// `false`: it has ended.
-    fn send(&self, signal: i32) -> Result<bool> {
+    pub(super) fn send(&self, signal: i32) -> Result<bool> {
         if let Watch::Pidfd(fd) = &self.watch {
             match pidfd::send_signal(fd, signal) {
                 Ok(sent) => return Ok(sent),
@@ -199,7 +197,7 @@ impl Child {
     }
 
     /// TERM, a grace, KILL; answers whether it ended.
-    fn stop(&self, grace: &Deadline) -> Result<bool> {
+    pub(super) fn stop(&self, grace: &Deadline) -> Result<bool> {
         if self.try_reap().is_some() {
             return Ok(true);
         }
@@ -214,7 +212,7 @@ impl Child {
 }
 
 /// Sleeps until one of the children may have ended; not for long if nobody can tell when.
-fn sleep_on(children: &[&Child], deadline: &Deadline) -> Result<()> {
+pub(super) fn sleep_on(children: &[&Child], deadline: &Deadline) -> Result<()> {
     let slice;
     let deadline = if children.iter().any(|child| matches!(child.watch, Watch::Pipe { .. })) {
         slice = deadline.at_most(LOOK_MS);
@@ -243,6 +241,17 @@ struct Children {
 }
 
 static CHILDREN: PerProcess<Children> = PerProcess::new();
+
+/// The handle of a child is gone.
+pub(super) fn free(child: &Child) {
+    CHILDREN.with(|children| {
+        if children.running.contains_key(&child.id) {
+            child.freed.store(true, Relaxed);
+            children.freed += 1;
+        }
+    });
+    reap_freed();
+}
 
 /// Reaps children that ended after their handle was freed.
 pub(super) fn reap_freed() {
@@ -279,163 +288,5 @@ pub fn at_exit() {
     for child in &others {
         // An interrupt check that says no ends the waiting for this one.
         let _ = child.wait(&Deadline::new(Timeout::Forever));
-    }
-}
-
-/// The handle of a child. In a forked child of the process that has it every call answers EFORKED, and dropping it touches nothing
-/// but memory.
-#[derive(Debug)]
-pub struct Process {
-    epoch: u64,
-    child: Arc<Child>,
-    name: CString,
-}
-
-impl Process {
-    pub(super) fn new(child: Arc<Child>, name: CString) -> Process {
-        Process { epoch: thread::epoch(), child, name }
-    }
-
-    /// The child, in the process that started it. Asked before any lock.
-    fn child(&self) -> Result<&Arc<Child>> {
-        if self.epoch == thread::epoch() {
-            return Ok(&self.child);
-        }
-        Err(Error::new(
-            Kind::Forked,
-            format!("process \"{}\": the handle belongs to the parent process", self.name.to_string_lossy()),
-        ))
-    }
-
-    fn label(&self) -> String {
-        format!("process \"{}\" ({})", self.name.to_string_lossy(), self.child.pid)
-    }
-
-    pub fn join(&self, timeout: Timeout) -> Result<()> {
-        // Not the handle: it may be freed by whoever is told first that the child ended.
-        let child = self.child()?.clone();
-        reap_freed();
-        match child.wait(&Deadline::new(timeout))? {
-            Some(_) => Ok(()),
-            None => Err(Error::new(Kind::TimedOut, "process: it has not ended in time")),
-        }
-    }
-
-    pub fn is_alive(&self) -> Result<bool> {
-        let child = self.child()?;
-        reap_freed();
-        Ok(child.try_reap().is_none())
-    }
-
-    fn end(&self) -> Result<End> {
-        let child = self.child()?;
-        reap_freed();
-        child.try_reap().ok_or_else(|| Error::new(Kind::Busy, "process: it has not ended"))
-    }
-
-    /// The code, or minus the signal.
-    pub fn exit_code(&self) -> Result<i32> {
-        match self.end()?.ending {
-            Some(Ending::Exited(code)) => Ok(code),
-            Some(Ending::Signaled { signal, .. }) => Ok(-signal),
-            None => Err(Error::new(
-                Kind::StatusLost,
-                format!(
-                    "{}: the exit status is lost: this process ignores SIGCHLD or waits for children that it did not start",
-                    self.label()
-                ),
-            )),
-        }
-    }
-
-    pub fn exit_info(&self) -> Result<ExitInfo> {
-        let End { ending, usage } = self.end()?;
-        let reason = ending.map(|ending| match ending {
-            Ending::Exited(_) => Reason::Exit,
-            Ending::Signaled { signal, .. } => {
-                let ours = signal == signal::TERM || signal == signal::KILL;
-                if ours && self.child.stopping.load(Relaxed) { Reason::Terminated } else { Reason::Signal }
-            }
-        });
-        // The peak of a forked child begins at its parent's, so it says nothing.
-        Ok(ExitInfo { ending, reason, usage: usage.map(|usage| Usage { peak_rss_bytes: 0, ..usage }) })
-    }
-
-    pub fn pid(&self) -> i32 {
-        self.child.pid
-    }
-
-    pub fn name(&self) -> &CStr {
-        &self.name
-    }
-
-    pub fn is_daemon(&self) -> bool {
-        self.child.daemon
-    }
-
-    /// Readable once the child has ended; stays the handle's.
-    pub fn fd(&self) -> Result<i32> {
-        Ok(self.child()?.fd())
-    }
-
-    pub fn terminate(&self) -> Result<()> {
-        self.signal(signal::TERM)
-    }
-
-    pub fn kill(&self) -> Result<()> {
-        self.signal(signal::KILL)
-    }
-
-    pub fn signal(&self, signal: i32) -> Result<()> {
-        let child = self.child()?;
-        if !signal::is_valid(signal) {
-            return Err(Error::invalid(format!("signal: {signal} is none")));
-        }
-        child.send(signal).map(|_| ())
-    }
-
-    /// TERM, a grace, KILL; afterwards it has ended.
-    pub fn stop(&self, grace: Timeout) -> Result<()> {
-        let child = self.child()?.clone();
-        reap_freed();
-        if child.stop(&Deadline::new(grace))? {
-            return Ok(());
-        }
-        Err(Error::new(Kind::TimedOut, format!("{}: it was killed and cannot die (uninterruptible sleep)", self.label())))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if self.epoch != thread::epoch() {
-            return;
-        }
-        CHILDREN.with(|children| {
-            if children.running.contains_key(&self.child.id) {
-                self.child.freed.store(true, Relaxed);
-                children.freed += 1;
-            }
-        });
-        reap_freed();
-    }
-}
-
-/// Waits until one of the processes has ended; answers the index of the first that has.
-pub fn wait_any(processes: &[&Process], timeout: Timeout) -> Result<usize> {
-    if processes.is_empty() {
-        return Err(Error::invalid("processes is NULL or empty: nothing to wait for"));
-    }
-    let children = processes.iter().map(|process| process.child().cloned()).collect::<Result<Vec<_>>>()?;
-    let children: Vec<&Child> = children.iter().map(|child| &**child).collect();
-    reap_freed();
-    let deadline = Deadline::new(timeout);
-    loop {
-        if let Some(index) = children.iter().position(|child| child.try_reap().is_some()) {
-            return Ok(index);
-        }
-        if deadline.passed() {
-            return Err(Error::new(Kind::TimedOut, "processes: none has ended in time"));
-        }
-        sleep_on(&children, &deadline)?;
     }
 }

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`start`] | making a child: fork, the gate that it waits at, what goes wrong |
 //! | [`child`] | what the child does before and after the user's function |
-//! | [`children`] | the parent's side: waiting, signalling, what became of it; and all children of this process |
+//! | [`children`] | the parent's side: waiting, signalling, reaping; and all children of this process |
+//! | [`handle`] | what the caller holds |
 //! | [`exit_info`] | how a process ended |
 //! | [`record`] | what the two tell each other in shared memory |
 //! | [`role`] | what this process is to the library: whose child, under which name |
@@ -22,10 +23,11 @@
 mod child;
 pub mod children;
 mod exit_info;
+mod handle;
 mod record;
 pub mod role;
 pub mod start;
 
-pub use children::{Process, wait_any};
 pub use exit_info::{ExitInfo, Reason};
+pub use handle::{Process, wait_any};
 pub use start::{Options, fork, start};

@@ -9,7 +9,8 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::child::{self, Setup};
-use super::children::{self, Child, Process, Watch};
+use super::children::{self, Child, Watch};
+use super::handle::Process;
 use super::record::Record;
 use super::role;
 use crate::error::{Error, Kind, Result};

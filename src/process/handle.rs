@@ -1,0 +1,164 @@
+//! The handle of a child.
+#![forbid(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::children::{self, Child, End};
+use super::exit_info::{ExitInfo, Reason};
+use crate::error::{Error, Kind, Result};
+use crate::sys::wait::{Ending, Usage};
+use crate::sys::{Deadline, signal, thread};
+use crate::timeout::Timeout;
+
+/// In a forked child of the process that has it every call answers EFORKED, and dropping it touches nothing but memory.
+#[derive(Debug)]
+pub struct Process {
+    epoch: u64,
+    child: Arc<Child>,
+    name: CString,
+}
+
+impl Process {
+    pub(super) fn new(child: Arc<Child>, name: CString) -> Process {
+        Process { epoch: thread::epoch(), child, name }
+    }
+
+    /// The child, in the process that started it. Asked before any lock.
+    fn child(&self) -> Result<&Arc<Child>> {
+        if self.epoch == thread::epoch() {
+            return Ok(&self.child);
+        }
+        Err(Error::new(
+            Kind::Forked,
+            format!("process \"{}\": the handle belongs to the parent process", self.name.to_string_lossy()),
+        ))
+    }
+
+    fn label(&self) -> String {
+        format!("process \"{}\" ({})", self.name.to_string_lossy(), self.child.pid)
+    }
+
+    pub fn join(&self, timeout: Timeout) -> Result<()> {
+        // Not the handle: it may be freed by whoever is told first that the child ended.
+        let child = self.child()?.clone();
+        children::reap_freed();
+        match child.wait(&Deadline::new(timeout))? {
+            Some(_) => Ok(()),
+            None => Err(Error::new(Kind::TimedOut, "process: it has not ended in time")),
+        }
+    }
+
+    pub fn is_alive(&self) -> Result<bool> {
+        let child = self.child()?;
+        children::reap_freed();
+        Ok(child.try_reap().is_none())
+    }
+
+    fn end(&self) -> Result<End> {
+        let child = self.child()?;
+        children::reap_freed();
+        child.try_reap().ok_or_else(|| Error::new(Kind::Busy, "process: it has not ended"))
+    }
+
+    /// The code, or minus the signal.
+    pub fn exit_code(&self) -> Result<i32> {
+        match self.end()?.ending {
+            Some(Ending::Exited(code)) => Ok(code),
+            Some(Ending::Signaled { signal, .. }) => Ok(-signal),
+            None => Err(Error::new(
+                Kind::StatusLost,
+                format!(
+                    "{}: the exit status is lost: this process ignores SIGCHLD or waits for children that it did not start",
+                    self.label()
+                ),
+            )),
+        }
+    }
+
+    pub fn exit_info(&self) -> Result<ExitInfo> {
+        let End { ending, usage } = self.end()?;
+        let reason = ending.map(|ending| match ending {
+            Ending::Exited(_) => Reason::Exit,
+            Ending::Signaled { signal, .. } => {
+                let ours = signal == signal::TERM || signal == signal::KILL;
+                if ours && self.child.stopping.load(Relaxed) { Reason::Terminated } else { Reason::Signal }
+            }
+        });
+        // The peak of a forked child begins at its parent's, so it says nothing.
+        Ok(ExitInfo { ending, reason, usage: usage.map(|usage| Usage { peak_rss_bytes: 0, ..usage }) })
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    pub fn name(&self) -> &CStr {
+        &self.name
+    }
+
+    pub fn is_daemon(&self) -> bool {
+        self.child.daemon
+    }
+
+    /// Readable once the child has ended; stays the handle's.
+    pub fn fd(&self) -> Result<i32> {
+        Ok(self.child()?.fd())
+    }
+
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(signal::TERM)
+    }
+
+    pub fn kill(&self) -> Result<()> {
+        self.signal(signal::KILL)
+    }
+
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let child = self.child()?;
+        if !signal::is_valid(signal) {
+            return Err(Error::invalid(format!("signal: {signal} is none")));
+        }
+        child.send(signal).map(|_| ())
+    }
+
+    /// TERM, a grace, KILL; afterwards it has ended.
+    pub fn stop(&self, grace: Timeout) -> Result<()> {
+        let child = self.child()?.clone();
+        children::reap_freed();
+        if child.stop(&Deadline::new(grace))? {
+            return Ok(());
+        }
+        Err(Error::new(Kind::TimedOut, format!("{}: it was killed and cannot die (uninterruptible sleep)", self.label())))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.epoch != thread::epoch() {
+            return;
+        }
+        children::free(&self.child);
+    }
+}
+
+/// Waits until one of the processes has ended; answers the index of the first that has.
+pub fn wait_any(processes: &[&Process], timeout: Timeout) -> Result<usize> {
+    if processes.is_empty() {
+        return Err(Error::invalid("processes is NULL or empty: nothing to wait for"));
+    }
+    let shared = processes.iter().map(|process| process.child().cloned()).collect::<Result<Vec<_>>>()?;
+    let waited: Vec<&Child> = shared.iter().map(|child| &**child).collect();
+    children::reap_freed();
+    let deadline = Deadline::new(timeout);
+    loop {
+        if let Some(index) = waited.iter().position(|child| child.try_reap().is_some()) {
+            return Ok(index);
+        }
+        if deadline.passed() {
+            return Err(Error::new(Kind::TimedOut, "processes: none has ended in time"));
+        }
+        children::sleep_on(&waited, &deadline)?;
+    }
+}
