@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::board::{Extent, Sizes};
+use super::memory::{Extent, Sizes};
 use crate::error::Result;
 use crate::sys::{file, memory};
 

@@ -1,4 +1,4 @@
-//! What host and workers share, and how tasks pass from one to the others: the algorithms over its words.
+//! How tasks pass from the host to the workers: the algorithms over the words that they share.
 //!
 //! The host publishes a task by making its claim READY and appending {generation, slot} to the order of a lane. A worker goes
 //! through the order from the hint on and takes the first task whose claim it can turn from READY to RUNNING. Nothing else moves: a
@@ -14,14 +14,11 @@
 //! write: whatever else lies there is "not to be had", and the host repairs it.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
-use crate::error::Result;
-use crate::shm::pool::{BELLS, Bell, ClaimHead, LANES, PROCESSES_MAX, Receipt, SET_WORDS, TaskHead, TaskRecord};
-use crate::shm::{Array, View, Window, Word, Word64, Words};
-use crate::sys::memory::{self, Access};
+use super::memory::{Claims, Tasks};
+use crate::shm::pool::{BELLS, LANES, PROCESSES_MAX, SET_WORDS};
+use crate::shm::{Word, Word64, Words};
 
 /// What the pool is doing.
 pub mod phase {
@@ -65,173 +62,6 @@ pub enum Claim {
     Ready,
     Running(Holder),
     Other,
-}
-
-/// Where everything lies. The offsets of what grows are such that its memory can be made piece by piece.
-#[derive(Clone, Copy, Debug)]
-pub struct Sizes {
-    /// How many tasks there can be: a power of two.
-    pub slots: usize,
-    pub places: usize,
-    /// Bytes of short arguments.
-    pub arena: usize,
-}
-
-/// What grows in the task memory begins at multiples of this, and grows by at least this: a whole number of pages everywhere.
-const PIECE: usize = 64 << 10;
-
-impl Sizes {
-    /// Twice as many positions as tasks: between the oldest that can still be taken and the newest lie also those that were taken.
-    pub fn lane(&self) -> usize {
-        2 * self.slots
-    }
-
-    fn receipts_at(&self) -> usize {
-        size_of::<TaskHead>()
-    }
-
-    fn order_at(&self, lane: usize) -> usize {
-        let first = (self.receipts_at() + self.places * size_of::<Receipt>()).next_multiple_of(PIECE);
-        first + lane * (self.lane() * size_of::<Word64>()).next_multiple_of(PIECE)
-    }
-
-    pub fn records_at(&self) -> usize {
-        self.order_at(LANES)
-    }
-
-    pub fn arena_at(&self) -> usize {
-        (self.records_at() + self.slots * size_of::<TaskRecord>()).next_multiple_of(PIECE)
-    }
-
-    /// All of what is mapped; arguments that are longer than the arena takes lie behind it.
-    pub fn tasks_length(&self) -> usize {
-        self.arena_at() + self.arena
-    }
-
-    fn bells_at(&self) -> usize {
-        size_of::<ClaimHead>()
-    }
-
-    fn claims_at(&self) -> usize {
-        self.bells_at() + self.places * size_of::<Bell>()
-    }
-
-    fn claims_length(&self) -> usize {
-        memory::whole_pages(self.claims_at() + self.slots * size_of::<Word64>())
-    }
-}
-
-/// The task memory as one process sees it: the host for writing, the others for reading.
-#[derive(Debug)]
-pub struct Tasks {
-    pub window: Arc<Window>,
-    pub head: View<TaskHead>,
-    pub receipts: Array<Receipt>,
-    orders: [Array<Word64>; LANES],
-    pub records: Array<TaskRecord>,
-    lane_mask: u64,
-}
-
-impl Tasks {
-    pub fn map(fd: BorrowedFd, sizes: &Sizes, access: Access) -> Result<Tasks> {
-        let window = Window::new(fd, sizes.tasks_length(), access)?;
-        Ok(Tasks {
-            head: window.object(0)?,
-            receipts: window.array(sizes.receipts_at(), sizes.places)?,
-            orders: [window.array(sizes.order_at(0), sizes.lane())?, window.array(sizes.order_at(1), sizes.lane())?],
-            records: window.array(sizes.records_at(), sizes.slots)?,
-            lane_mask: sizes.lane() as u64 - 1,
-            window,
-        })
-    }
-
-    fn order(&self, lane: usize, position: u64) -> &Word64 {
-        // The mask keeps it inside; the head is only there to answer something.
-        self.orders[lane].get((position & self.lane_mask) as usize).unwrap_or(&self.head.tails[lane])
-    }
-}
-
-/// The memory that every process of the pool may write.
-#[derive(Debug)]
-pub struct Claims {
-    pub window: Arc<Window>,
-    pub head: View<ClaimHead>,
-    pub bells: Array<Bell>,
-    claims: Array<Word64>,
-}
-
-impl Claims {
-    pub fn map(fd: BorrowedFd, sizes: &Sizes) -> Result<Claims> {
-        let window = Window::new(fd, sizes.claims_length(), Access::ReadWrite)?;
-        Ok(Claims {
-            head: window.object(0)?,
-            bells: window.array(sizes.bells_at(), sizes.places)?,
-            claims: window.array(sizes.claims_at(), sizes.slots)?,
-            window,
-        })
-    }
-}
-
-/// The file of the task memory; of the claims a process has no more than their mapping.
-#[derive(Debug)]
-pub struct Files {
-    pub sizes: Sizes,
-    pub tasks: OwnedFd,
-}
-
-impl Files {
-    /// Answers the file of the claims as well.
-    pub fn create(sizes: Sizes) -> Result<(Files, OwnedFd)> {
-        let tasks = memory::create_empty(c"tine-pool:tasks")?;
-        memory::extend(tasks.as_fd(), 0, sizes.receipts_at() + sizes.places * size_of::<Receipt>())?;
-        let claims = memory::create_empty(c"tine-pool:claims")?;
-        memory::extend(claims.as_fd(), 0, sizes.claims_length())?;
-        Ok((Files { sizes, tasks }, claims))
-    }
-}
-
-/// Memory of the task file that was made so far, of something that is used from its beginning on.
-#[derive(Debug)]
-pub struct Extent {
-    at: usize,
-    length: usize,
-    limit: usize,
-}
-
-impl Extent {
-    pub fn new(at: usize, limit: usize) -> Extent {
-        Extent { at, length: 0, limit }
-    }
-
-    pub fn order(sizes: &Sizes, lane: usize) -> Extent {
-        Extent::new(sizes.order_at(lane), sizes.lane() * size_of::<Word64>())
-    }
-
-    pub fn records(sizes: &Sizes) -> Extent {
-        Extent::new(sizes.records_at(), sizes.slots * size_of::<TaskRecord>())
-    }
-
-    /// Makes sure that its first `length` bytes exist.
-    #[inline]
-    pub fn reach(&mut self, fd: &impl AsFd, length: usize) -> Result<()> {
-        if length <= self.length { Ok(()) } else { self.extend(fd.as_fd(), length) }
-    }
-
-    #[cold]
-    fn extend(&mut self, fd: BorrowedFd, length: usize) -> Result<()> {
-        let length = length.next_multiple_of(PIECE).min(self.limit.next_multiple_of(PIECE));
-        memory::extend(fd, self.at + self.length, length - self.length)?;
-        self.length = length;
-        Ok(())
-    }
-
-    pub fn length(&self) -> usize {
-        self.length
-    }
-
-    pub fn forget(&mut self) {
-        self.length = 0;
-    }
 }
 
 /// A task that a worker has taken.
@@ -451,7 +281,7 @@ impl Board {
     }
 
     /// The search has found nothing: announces that this process will sleep, and looks once more. `Err` is what its bell says now.
-    pub fn prepare_to_sleep<W: Words>(&self, w: W, holder: Holder) -> std::result::Result<Taken, u32> {
+    pub fn prepare_to_sleep<W: Words>(&self, w: W, holder: Holder) -> Result<Taken, u32> {
         let place = holder.place;
         let heard = self.claims.bells.get(place as usize).map_or(0, |bell| w.load(&bell.bell, Acquire));
         // At every moment in one of the two sets: whoever submits sees one or the other.
@@ -507,7 +337,11 @@ fn change<W: Words>(w: W, set: &[Word64; SET_WORDS], place: u32, new: impl Fn(u6
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
+    use super::super::memory::{Extent, Files, Sizes};
     use super::*;
+    use crate::sys::memory::Access;
     use crate::sys::thread::Thread;
 
     fn holder(place: u32) -> Holder {

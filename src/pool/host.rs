@@ -10,9 +10,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::board::{Board, Files};
+use super::board::Board;
 use super::job::Callbacks;
 use super::journal::{Entry, Peek, Reader};
+use super::memory::Files;
 use super::roll::Roll;
 use super::table::{Table, TaskSpec, closed};
 use crate::error::{Error, Kind, Result};

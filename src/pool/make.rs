@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use super::board::{Board, Claims, Files, Sizes, Tasks};
+use super::board::Board;
 use super::delivery;
 use super::host::{Cursor, Host, Readers, State};
 use super::journal::{self, Reader};
+use super::memory::{Claims, Files, Sizes, Tasks};
 use super::nursery::{Child, Nursery, message};
 use super::roll::{Roll, explain, stage, step};
 use super::table::Table;

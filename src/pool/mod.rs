@@ -7,6 +7,7 @@
 //! | [`delivery`] | the pool's one thread in the host, which runs callbacks |
 //! | [`map`] | one function over many items |
 //! | [`table`], [`arguments`], [`job`] | the host's own account: what is true |
+//! | [`memory`] | what host and workers share: where it lies, how it grows |
 //! | [`board`] | how tasks pass from the host to the workers: the algorithms over shared words |
 //! | [`journal`] | what a worker has done |
 //! | [`worker`], [`task`] | a worker's life; a task as its function sees it |
@@ -73,6 +74,7 @@ pub mod job;
 pub mod journal;
 pub mod make;
 pub mod map;
+pub mod memory;
 pub mod nursery;
 pub mod roll;
 pub mod spin;

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::arguments::{Arguments, Location};
-use super::board::{Board, Claim, Extent, FIRST, Files, Holder, NORMAL};
+use super::board::{Board, Claim, FIRST, Holder, NORMAL};
 use super::job::{Job, Outcome};
 use super::journal::{Entry, flag};
+use super::memory::{Extent, Files};
 use super::task::flags;
 use crate::error::{Error, Kind, Result};
 use crate::process::ExitInfo;
