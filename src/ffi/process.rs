@@ -254,7 +254,7 @@ unsafe fn borrow_all<'a>(processes: *const *mut tine_process_t, count: usize) ->
     // SAFETY: contract B, for elements, and contract H for each.
     unsafe {
         let processes = arg::array(processes, count, "processes")?;
-        processes.iter().map(|&process| Ok(&handle::borrow(process.cast_const(), "an element of processes")?.0)).collect()
+        processes.iter().map(|&process| Ok(&handle::borrow(process, "an element of processes")?.0)).collect()
     }
 }
 
@@ -321,7 +321,7 @@ pub unsafe extern "C" fn tine_process_spawn(
 pub unsafe extern "C" fn tine_process_join(process: *mut tine_process_t, timeout_ms: i64) -> tine_status_t {
     guard::status(|| {
         // SAFETY: contract H.
-        let process = unsafe { handle::borrow(process.cast_const(), "process")? };
+        let process = unsafe { handle::borrow(process, "process")? };
         process.0.join(arg::timeout(timeout_ms)?)
     })
 }
@@ -430,7 +430,7 @@ pub unsafe extern "C" fn tine_process_fd(process: *const tine_process_t) -> c_in
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_terminate(process: *mut tine_process_t) -> tine_status_t {
     // SAFETY: contract H.
-    guard::status(|| unsafe { handle::borrow(process.cast_const(), "process")? }.0.terminate())
+    guard::status(|| unsafe { handle::borrow(process, "process")? }.0.terminate())
 }
 
 /// Sends SIGKILL to a process.
@@ -441,7 +441,7 @@ pub unsafe extern "C" fn tine_process_terminate(process: *mut tine_process_t) ->
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_kill(process: *mut tine_process_t) -> tine_status_t {
     // SAFETY: contract H.
-    guard::status(|| unsafe { handle::borrow(process.cast_const(), "process")? }.0.kill())
+    guard::status(|| unsafe { handle::borrow(process, "process")? }.0.kill())
 }
 
 /// Sends a signal to a process, never to another one that got its number later.
@@ -453,7 +453,7 @@ pub unsafe extern "C" fn tine_process_kill(process: *mut tine_process_t) -> tine
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_signal(process: *mut tine_process_t, signal: i32) -> tine_status_t {
     // SAFETY: contract H.
-    guard::status(|| unsafe { handle::borrow(process.cast_const(), "process")? }.0.signal(signal))
+    guard::status(|| unsafe { handle::borrow(process, "process")? }.0.signal(signal))
 }
 
 /// Ends a process: SIGTERM, a grace, SIGKILL; afterwards it has ended and is reaped.
@@ -467,7 +467,7 @@ pub unsafe extern "C" fn tine_process_signal(process: *mut tine_process_t, signa
 pub unsafe extern "C" fn tine_process_stop(process: *mut tine_process_t, grace_ms: i64) -> tine_status_t {
     guard::status(|| {
         // SAFETY: contract H.
-        let process = unsafe { handle::borrow(process.cast_const(), "process")? };
+        let process = unsafe { handle::borrow(process, "process")? };
         process.0.stop(arg::time(grace_ms, "grace_ms")?)
     })
 }
