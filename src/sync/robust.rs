@@ -160,7 +160,9 @@ fn acquire<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Opt
             continue;
         }
         match w.wait_for_owner(&cell.word, asleep, deadline) {
-            Ok(Woken::Look) => {}
+            // An interrupt check may have used the library: pending was whatever it took, and now nothing is. It was asked when this
+            // thread no longer slept, so no wake-up is lost between the two.
+            Ok(Woken::Look) => w.set_pending(cell),
             Ok(Woken::TimedOut) => {
                 w.clear_pending();
                 return Ok(None);

@@ -357,6 +357,8 @@ impl World {
                 self.note(thread, || "is interrupted".into());
             }
             _ => {
+                // It may have been a signal, whose interrupt check used the library: then nothing is pending any more.
+                self.clear_pending(thread);
                 self.rouse(thread, Awake::Look);
                 self.note(thread, || "wakes up for no reason".into());
             }
