@@ -97,9 +97,9 @@ impl Entry {
         if self.elsewhere() { 0 } else { self.length as usize }
     }
 
-    fn encode(&self, tag: u32, result: &[u8], to: &mut Vec<u8>) {
+    fn encode(&self, mark: u64, result: &[u8], to: &mut Vec<u8>) {
         to.clear();
-        to.extend_from_slice(&u64::from(tag).to_ne_bytes());
+        to.extend_from_slice(&u64::from(tag(mark)).to_ne_bytes());
         for word in
             [self.ended, self.began, u64::from(self.ended_slot) | u64::from(self.began_slot) << 32, self.stamp, self.length]
         {
@@ -110,12 +110,12 @@ impl Entry {
         to.extend_from_slice(&self.unit.to_ne_bytes());
         to.extend_from_slice(result);
         to.resize(to.len().next_multiple_of(8), 0);
-        let check = finish(add(tag.into(), &to[8..]));
+        let check = finish(add(mark, &to[8..]));
         to[4..8].copy_from_slice(&check.to_ne_bytes());
     }
 
     /// `None` where this is not all of the entry that belongs here.
-    fn decode(head: &[u8; HEAD], tag: u32) -> Option<Entry> {
+    fn decode(head: &[u8; HEAD], mark: u64) -> Option<Entry> {
         let word = |at: usize| head.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes);
         let (slots, code_and_flags) = (word(24), word(48));
         let entry = Entry {
@@ -130,7 +130,7 @@ impl Entry {
             unit: word(56),
         };
         let fits = entry.elsewhere() || entry.length <= SHORT as u64;
-        (word(0) as u32 == tag && fits).then_some(entry)
+        (word(0) as u32 == tag(mark) && fits).then_some(entry)
     }
 }
 
@@ -149,8 +149,14 @@ fn mix(seed: u64, word: u64) -> u64 {
 }
 
 /// The mark of the entry at a position: what another life, pool or round left there has another.
-fn tag(seed: u64, position: u64) -> u32 {
-    (mix(seed, position) >> 32) as u32
+fn mark(seed: u64, position: u64) -> u64 {
+    mix(seed, position)
+}
+
+/// Its upper half, which is the entry's tag. The check is begun with all of it: old entries with the same tag are met once in four
+/// billion times, and one that was taken for the next would be taken in its stead.
+fn tag(mark: u64) -> u32 {
+    (mark >> 32) as u32
 }
 
 /// The seed of one life in one place of one pool.
@@ -253,7 +259,7 @@ impl Writer {
     }
 
     fn write(&mut self, entry: &Entry, result: &[u8]) -> errno::Result<()> {
-        entry.encode(tag(self.seed, self.position), result, &mut self.buffer);
+        entry.encode(mark(self.seed, self.position), result, &mut self.buffer);
         file::write_below_limit(borrow(self.fd), &self.buffer, self.unit * UNIT + self.at)?;
         self.position += self.buffer.len() as u64;
         self.at += self.buffer.len() as u64;
@@ -376,11 +382,11 @@ impl Peek {
 }
 
 /// The entry that begins with `head`, if it and the short result that `rest` gives are what was written there.
-fn checked(head: &[u8; HEAD], tag: u32, rest: impl FnOnce(usize) -> Option<Filled>) -> Option<(Entry, Option<Filled>)> {
-    let entry = Entry::decode(head, tag)?;
+fn checked(head: &[u8; HEAD], mark: u64, rest: impl FnOnce(usize) -> Option<Filled>) -> Option<(Entry, Option<Filled>)> {
+    let entry = Entry::decode(head, mark)?;
     let padded = entry.inline().next_multiple_of(8);
     let result = if padded > 0 { Some(rest(padded)?) } else { None };
-    let mixed = add(add(tag.into(), &head[8..]), result.as_deref().unwrap_or_default());
+    let mixed = add(add(mark, &head[8..]), result.as_deref().unwrap_or_default());
     let expected = u32::from_ne_bytes([head[4], head[5], head[6], head[7]]);
     (finish(mixed) == expected).then_some((entry, result))
 }
@@ -418,15 +424,15 @@ impl Reader {
 
     fn publish_peek(&self) {
         self.peek.at.store(self.unit * UNIT + self.at, Relaxed);
-        self.peek.tag.store(tag(self.seed, self.position).into(), Relaxed);
+        self.peek.tag.store(tag(mark(self.seed, self.position)).into(), Relaxed);
     }
 
     /// The next entry and its result (a short one is padded), if it is there. `Err`: the result cannot be read.
     pub fn next_entry(&mut self) -> Option<(Entry, errno::Result<Option<Filled>>)> {
         loop {
-            let tag = tag(self.seed, self.position);
+            let mark = mark(self.seed, self.position);
             let offset = self.unit * UNIT + self.at;
-            let (entry, short) = self.entry(offset, tag)?;
+            let (entry, short) = self.entry(offset, mark)?;
             let length = (HEAD + entry.inline()).next_multiple_of(8) as u64;
             self.position += length;
             self.at += length;
@@ -442,13 +448,13 @@ impl Reader {
     }
 
     /// The entry at `offset` with its short result, if all of it is there.
-    fn entry(&mut self, offset: u64, tag: u32) -> Option<(Entry, Option<Filled>)> {
+    fn entry(&mut self, offset: u64, mark: u64) -> Option<(Entry, Option<Filled>)> {
         if self.is_mapped(offset, HEAD) {
             if self.peek.has_entry() == Some(false) {
                 return None;
             }
             let head = self.window.read_array(offset as usize)?;
-            return checked(&head, tag, |length| self.window.copy(offset as usize + HEAD, length));
+            return checked(&head, mark, |length| self.window.copy(offset as usize + HEAD, length));
         }
         // What was read ahead may have been read before it was written.
         for fresh in [false, true] {
@@ -457,7 +463,7 @@ impl Reader {
             }
             let ahead = offset.checked_sub(self.ahead_at).and_then(|at| self.ahead.get(at as usize..)).unwrap_or_default();
             let Some((head, rest)) = ahead.split_first_chunk() else { continue };
-            let entry = checked(head, tag, |length| rest.get(..length).and_then(Filled::copy_of));
+            let entry = checked(head, mark, |length| rest.get(..length).and_then(Filled::copy_of));
             if entry.is_some() {
                 return entry;
             }
@@ -563,6 +569,21 @@ mod tests {
         let (mut writer, mut reader) = both();
         writer.append(ended(1), &[], Some(0)).unwrap();
         reader.begin(seed(7, 1, 2), 0);
+        assert!(reader.next_entry().is_none());
+    }
+
+    #[test]
+    fn nor_is_it_one_if_its_mark_begins_in_the_same_way() {
+        let seed_of = |life| seed(7, 1, life);
+        let mut lives: Vec<_> = (0..400_000).map(|life| (tag(mark(seed_of(life), 0)), life)).collect();
+        lives.sort_unstable();
+        let twins = lives.windows(2).find(|pair| pair[0].0 == pair[1].0).unwrap();
+        let fd = create().unwrap();
+        let mut reader = Reader::new(crate::sys::fd::duplicate(&fd).unwrap()).unwrap();
+        let mut writer = Writer::new(std::os::fd::IntoRawFd::into_raw_fd(fd), seed_of(twins[0].1), 0);
+        writer.append(ended(1), &[], Some(0)).unwrap();
+        reader.begin(seed_of(twins[1].1), 0);
+        assert_eq!(reader.peek.has_entry(), Some(true));
         assert!(reader.next_entry().is_none());
     }
 
