@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::arguments::{Arguments, Location};
-use super::board::{Board, Claim, FIRST, Holder, NORMAL};
+use super::board::{Board, Claim, FIRST, Holder, NORMAL, Taken};
 use super::job::{Job, Outcome};
 use super::journal::{Entry, flag};
 use super::memory::{Extent, Files};
@@ -42,6 +42,8 @@ struct Slot {
     attempt: u32,
     attempts: u32,
     flags: u32,
+    /// Of each lane: the last position that names it.
+    named: [u64; LANES],
 }
 
 /// A task as it is submitted.
@@ -152,7 +154,7 @@ impl Table {
         let argument = self.arguments.allocate(self.files.tasks.as_fd(), spec.argument.len())?;
         if slot == fresh {
             let (job, stage) = (None, Stage::Written);
-            self.slots.push(Slot { sequence: 0, job, argument, stage, attempt: 0, attempts: 0, flags: 0 });
+            self.slots.push(Slot { sequence: 0, job, argument, stage, attempt: 0, attempts: 0, flags: 0, named: [0; LANES] });
         } else {
             self.free.pop();
         }
@@ -178,6 +180,7 @@ impl Table {
             attempt: 1,
             attempts: spec.attempts.max(1),
             flags: task_flags,
+            named: [0; LANES],
         };
         Ok(slot)
     }
@@ -223,12 +226,14 @@ impl Table {
         if self.lanes[lane].tail - self.lanes[lane].head >= positions {
             self.advance(w);
         }
-        // Still no room: what is oldest may be taken by a worker that has not said so. It goes last, where it is found as well.
+        // Still no room: what is oldest may be taken by a worker that has not said so. It goes last, where it is found as well. That
+        // ends: a lane has twice as many positions as there are tasks, and needs each only once.
         while self.lanes[lane].tail - self.lanes[lane].head >= positions {
             let oldest = self.board.ordered(w, lane, self.lanes[lane].head);
             self.lanes[lane].head += 1;
             self.board.set_head(w, lane, self.lanes[lane].head);
-            if self.is_ready(oldest.slot, oldest.generation) {
+            if self.is_needed(lane, self.lanes[lane].head - 1, oldest) {
+                self.slots[oldest.slot as usize].named[lane] = self.lanes[lane].tail;
                 self.board.append(w, lane, self.lanes[lane].tail, oldest.slot, oldest.generation);
                 self.lanes[lane].tail += 1;
             }
@@ -236,9 +241,16 @@ impl Table {
         let tail = self.lanes[lane].tail;
         let reach = ((tail + 1).min(positions) as usize) * size_of::<u64>();
         self.orders[lane].reach(&self.files.tasks, reach)?;
+        self.slots[slot as usize].named[lane] = tail;
         self.board.publish(w, lane, tail, slot, generation);
         self.lanes[lane].tail = tail + 1;
         Ok(())
+    }
+
+    /// Whether what a lane says at a position can be taken, and is not said again behind it: a task that is lost is named once more.
+    fn is_needed(&self, lane: usize, position: u64, named: Taken) -> bool {
+        self.is_ready(named.slot, named.generation)
+            && self.slots.get(named.slot as usize).is_some_and(|entry| entry.named[lane] == position)
     }
 
     fn is_ready(&self, slot: u32, generation: u32) -> bool {
@@ -253,7 +265,7 @@ impl Table {
             let Lane { mut head, tail } = self.lanes[lane];
             while head < tail {
                 let oldest = self.board.ordered(w, lane, head);
-                if self.is_ready(oldest.slot, oldest.generation) {
+                if self.is_needed(lane, head, oldest) {
                     break;
                 }
                 head += 1;
@@ -488,4 +500,50 @@ fn outcome_of(entry: &Entry, result: errno::Result<Option<Filled>>, pid: i32) ->
 /// A pool that takes no tasks.
 pub fn closed() -> Error {
     Error::new(Kind::Closed, "pool: closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::memory::{Claims, Sizes, Tasks};
+    use crate::sys::memory::Access;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    const SLOTS: usize = 4;
+
+    fn table() -> Table {
+        let (files, claims) = Files::create(Sizes { slots: SLOTS, places: 3, arena: 64 << 10 }).unwrap();
+        let tasks = Tasks::map(files.tasks.as_fd(), &files.sizes, Access::ReadWrite).unwrap();
+        let claims = Claims::map(claims.as_fd(), &files.sizes).unwrap();
+        Table::new(Arc::new(files), Arc::new(Board { tasks, claims }), SLOTS)
+    }
+
+    fn submit(w: Thread, table: &mut Table) {
+        let spec = TaskSpec { function: 1, argument: &[], attempts: 1, items: 0, result_size: None };
+        let slot = table.reserve(&spec, &Arc::new(Job::new(0, None, None))).unwrap();
+        table.publish(w, slot, &spec).unwrap();
+    }
+
+    /// Workers that die with a claim and say nothing, and tasks that write over claims, over and over.
+    #[test]
+    fn tasks_that_are_lost_again_and_again_find_room_in_the_order() {
+        let (tell, done) = mpsc::channel();
+        std::thread::spawn(move || {
+            let (w, mut table) = (Thread::current(), table());
+            let board = table.board.clone();
+            // One that was buried before the first life.
+            let dead = Holder { place: 0, life: 0xffff };
+            let take_all = || std::iter::from_fn(|| board.take(w, dead).map(|taken| taken.slot)).collect::<Vec<_>>();
+            (0..SLOTS).for_each(|_| submit(w, &mut table));
+            for _ in 0..10 * SLOTS {
+                assert_eq!(take_all().len(), SLOTS);
+                assert_eq!(table.repair(w).unwrap() as usize, SLOTS);
+            }
+            let mut slots = take_all();
+            slots.sort_unstable();
+            tell.send(slots).unwrap();
+        });
+        assert_eq!(done.recv_timeout(Duration::from_secs(60)).expect("it does not end"), [0, 1, 2, 3]);
+    }
 }
