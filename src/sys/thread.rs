@@ -253,7 +253,8 @@ impl Held {
         unsafe {
             next_of(entry).store(first, Relaxed);
             prev_of(entry).store(bottom, Relaxed);
-            prev_of(first).store(entry, Relaxed);
+            // Bit 0 marks a priority-inheritance mutex.
+            prev_of(first & !1).store(entry, Relaxed);
         }
         // The node must be whole before the list leads to it.
         compiler_fence(SeqCst);
@@ -267,7 +268,7 @@ impl Held {
     #[cold]
     unsafe fn remember_foreign(&mut self, first: usize, ours: usize, bottom: usize) -> Result<()> {
         let start = self.foreign_count;
-        let mut entry = first;
+        let mut entry = first & !1;
         while entry != ours && entry != bottom {
             if self.foreign_count as usize == FOREIGN_MAX {
                 self.foreign_count = start;
@@ -275,7 +276,7 @@ impl Held {
             }
             self.foreign[self.foreign_count as usize] = entry;
             self.foreign_count += 1;
-            // SAFETY: the caller's promise; bit 0 marks a priority-inheritance mutex.
+            // SAFETY: the caller's promise.
             entry = unsafe { next_of(entry).load(Relaxed) } & !1;
         }
         Ok(())

@@ -13,7 +13,11 @@ static void make_objects(void) {
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
     pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-    for (int i = 0; i < MUTEXES; i++) CHECK_INT(pthread_mutex_init(&mutexes[i], &attributes), 0);
+    for (int i = 0; i < MUTEXES; i++) {
+        /* The list marks those with priority inheritance by a bit in the pointer to them. */
+        pthread_mutexattr_setprotocol(&attributes, i < MUTEXES / 2 ? PTHREAD_PRIO_NONE : PTHREAD_PRIO_INHERIT);
+        CHECK_INT(pthread_mutex_init(&mutexes[i], &attributes), 0);
+    }
     for (int i = 0; i < LOCKS; i++) CHECK_OK(tine_lock_new(NULL, &locks[i]));
 }
 
