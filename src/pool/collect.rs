@@ -77,7 +77,7 @@ impl Host {
                     w.store64(&receipt.consumed, cursor.reader.position(), Release);
                 }
                 if cursor.dead && !cursor.more {
-                    self.retire(w, &mut state, place, cursor)?;
+                    self.retire(w, &mut state, place, cursor);
                 }
             }
             self.advance(w, &mut state);
@@ -109,17 +109,17 @@ impl Host {
     }
 
     /// Draws the consequences of a death. Everything that it wrote has been taken in.
-    fn retire(&self, w: Thread, state: &mut State, place: usize, cursor: &mut Cursor) -> Result<()> {
+    fn retire(&self, w: Thread, state: &mut State, place: usize, cursor: &mut Cursor) {
         let (Some(line), Some(receipt)) = (self.roll.line(place, cursor.life), self.board.tasks.receipts.get(place)) else {
-            return Ok(());
+            return;
         };
         let worker = state.table.workers[place];
         let death = roll::read_exit(w, line);
         let kind = if death.reason == Some(Reason::Terminated) { Kind::Canceled } else { Kind::WorkerDied };
         let partial = worker.chunk.and_then(|(unit, length)| cursor.reader.unfinished(unit, length));
-        state.table.retire(w, place as u32, death, kind, partial)?;
+        state.table.retire(w, place as u32, death, kind, partial);
         // It may have written over what everybody may write, and its claims are nobody's now.
-        let lost = state.table.repair(w)?;
+        let lost = state.table.repair(w);
         if lost > 1 {
             state.notes.push((Level::Warn, format!("{}: {lost} claims were written over", self.name)));
         }
@@ -137,7 +137,6 @@ impl Host {
         w.store(&receipt.buried, retired, Release);
         // It waits for that when many have died and nobody was looking.
         self.command(state, message::LOOK, 0);
-        Ok(())
     }
 
     /// Too many deaths in a row, without a finished task in between, break the pool.

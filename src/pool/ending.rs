@@ -95,7 +95,7 @@ impl Host {
         let mut state = self.lock()?;
         let (queued, _) = state.table.counts();
         if queued > 0 && state.lifecycle <= Lifecycle::Closing {
-            let lost = state.table.repair(w)?;
+            let lost = state.table.repair(w);
             drop(state);
             if lost > 0 {
                 log::write(Level::Warn, || format!("{}: {lost} claims were written over", self.name));

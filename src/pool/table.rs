@@ -353,30 +353,34 @@ impl Table {
     }
 
     /// The process in `place` is dead, and all that it wrote was taken in. `partial` is what it left of a chunk.
-    pub fn retire(&mut self, w: Thread, place: u32, death: ExitInfo, kind: Kind, partial: Option<Filled>) -> Result<()> {
-        let Some(worker) = self.workers.get_mut(place as usize) else { return Ok(()) };
+    pub fn retire(&mut self, w: Thread, place: u32, death: ExitInfo, kind: Kind, partial: Option<Filled>) {
+        let Some(worker) = self.workers.get_mut(place as usize) else { return };
         let (running, pid) = (worker.running, worker.pid);
         *worker = WorkerState { life: worker.life.wrapping_add(2), ..WorkerState::default() };
         if let Some((slot, sequence)) = running.filter(|&(slot, sequence)| self.runs(slot, sequence, place)) {
-            let task = &mut self.slots[slot as usize];
-            if kind == Kind::WorkerDied && task.attempt < task.attempts {
-                task.attempt += 1;
-                task.stage = Stage::Ready;
-                let attempt = task.attempt;
-                if let Some(record) = self.board.tasks.records.get(slot as usize) {
-                    w.store(&record.attempt, attempt, Relaxed);
-                }
-                self.push(w, FIRST, slot, sequence as u32)?;
-            } else {
+            let Slot { attempt, attempts, .. } = self.slots[slot as usize];
+            let again = kind == Kind::WorkerDied && attempt < attempts;
+            if !again || !self.begin_again(w, slot, sequence) {
                 let length = partial.as_ref().map_or(0, |partial| partial.len());
                 self.end(slot, Outcome::new(Some(kind), 0, pid).with_data(partial, length).with_death(death));
             }
         }
-        Ok(())
     }
 
-    /// Compares what can be written over with what is true: every task that no worker has can be taken afterwards.
-    pub fn repair(&mut self, w: Thread) -> Result<u32> {
+    /// Lets workers have a task once more that was begun. `false`: there is no memory to name it again.
+    fn begin_again(&mut self, w: Thread, slot: u32, sequence: u64) -> bool {
+        let task = &mut self.slots[slot as usize];
+        task.attempt += 1;
+        task.stage = Stage::Ready;
+        if let Some(record) = self.board.tasks.records.get(slot as usize) {
+            w.store(&record.attempt, task.attempt, Relaxed);
+        }
+        self.push(w, FIRST, slot, sequence as u32).is_ok()
+    }
+
+    /// Compares what can be written over with what is true: every task that no worker has can be taken afterwards, or (without memory
+    /// to name it again) is found lost the next time, too.
+    pub fn repair(&mut self, w: Thread) -> u32 {
         self.advance(w);
         let mut lost = 0;
         for slot in 0..self.slots.len() as u32 {
@@ -394,11 +398,11 @@ impl Table {
             };
             if !had {
                 lost += 1;
-                self.push(w, FIRST, slot, sequence as u32)?;
+                let _ = self.push(w, FIRST, slot, sequence as u32);
             }
         }
         self.board.repair(w, [self.lanes[FIRST].head, self.lanes[NORMAL].head]);
-        Ok(lost)
+        lost
     }
 
     /// Takes back a task that no worker has; answers whether it could.
@@ -538,7 +542,7 @@ mod tests {
             (0..SLOTS).for_each(|_| submit(w, &mut table));
             for _ in 0..10 * SLOTS {
                 assert_eq!(take_all().len(), SLOTS);
-                assert_eq!(table.repair(w).unwrap() as usize, SLOTS);
+                assert_eq!(table.repair(w) as usize, SLOTS);
             }
             let mut slots = take_all();
             slots.sort_unstable();

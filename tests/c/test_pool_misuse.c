@@ -708,6 +708,29 @@ TEST_WITHIN(a_limit_on_file_sizes_is_a_status_and_no_signal, 60) {
     }
 }
 
+static void count_delivery(const tine_result_t *result, void *user_data) { (void)result, (void)user_data, count_up(&shared->ended); }
+/* Second attempts have an order of their own, which has no memory before the first of them. */
+TEST(a_second_attempt_that_there_is_no_memory_for_is_a_death) {
+    const int way = BY_KILL;
+    tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT;
+    share();
+    tine_pool_t *pool = pool_of(1);
+    check_works(pool);
+    options.max_attempts = 2;
+    set_soft_limit(RLIMIT_FSIZE, 4 * KIB);
+    tine_async_t *async = submit_with(pool, die, &way, sizeof way, &options);
+    check_death(get(async), way);
+    tine_async_free(async);
+    set_soft_limit(RLIMIT_FSIZE, RLIM_INFINITY);
+    CHECK_INT(stats_of(pool).worker_deaths, 1);
+    /* Everything goes on, its thread for callbacks included. */
+    check_works(pool);
+    options.callback = count_delivery;
+    CHECK_OK(tine_pool_submit(pool, do_nothing, NULL, 0, &options, NULL));
+    await(&shared->ended, 1);
+    end_pool(pool);
+}
+
 TEST_WITHIN(a_lack_of_address_space_is_a_status, 60) {
     const tine_pool_options_t options = of_three();
     int failures = 0;
