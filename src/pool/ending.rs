@@ -117,7 +117,8 @@ impl Host {
             self.advance(w, &mut state);
         }
         drop(state);
-        // What ended between the last look and the store above is seen now.
+        // Either whoever ends the last task sees that this is to be heard of, or its end is seen now.
+        w.fence();
         self.collect()
     }
 
