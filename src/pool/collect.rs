@@ -33,7 +33,8 @@ impl Host {
         self.peeks.iter().any(|peek| peek.has_entry() != Some(false))
     }
 
-    /// Takes in all that workers and nursery have written.
+    /// Takes in all that workers and nursery have written until now. What they write meanwhile may be left: who waits for that is
+    /// rung for, and while many write there would be no end.
     pub(super) fn collect(&self) -> Result<()> {
         let mut notes = false;
         let collected = self.collect_entries(&mut notes);
@@ -82,6 +83,10 @@ impl Host {
             }
             self.advance(w, &mut state);
             *notes |= !state.notes.is_empty();
+            // Every journal was read to where it ended, of the last life that has begun.
+            if !changed && cursors.iter().all(|cursor| !cursor.more) {
+                return Ok(());
+            }
         }
     }
 
