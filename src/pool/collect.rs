@@ -60,6 +60,12 @@ impl Host {
                 cursor.more = batch.len() - before == BATCH;
             }
             if batch.is_empty() && !changed {
+                // That there are no more workers to be had is said when nothing else happens any more.
+                if w.load(&self.roll.head.stage, Acquire) == stage::FAILED {
+                    let mut state = self.lock()?;
+                    self.advance(w, &mut state);
+                    *notes |= !state.notes.is_empty();
+                }
                 return Ok(());
             }
             // In the order in which it happened, as far as clocks of several processors can tell.

@@ -722,6 +722,35 @@ TEST(a_host_that_changed_its_user_gets_no_more_workers) {
     tine_pool_free(pool);
 }
 
+static int32_t begin_twice(void *user_data, void **out_state) {
+    (void)user_data, (void)out_state;
+    if (count_up(&shared->inits) >= 2) await(&shared->gate, 1), raise(SIGKILL);
+    return 0;
+}
+/* The nursery learns that there are no more workers to be had when nobody is left to die of it. */
+TEST(a_pool_that_can_get_no_worker_says_so_while_nothing_else_happens) {
+    const int way = BY_KILL;
+    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+    if (getuid() != 0) SKIP("needs root, to become somebody else");
+    share();
+    options.workers = 1;
+    options.initializer = begin_twice;
+    tine_pool_t *pool = pool_with(&options);
+    for (int inits = 2; inits <= 3; inits++) {
+        await(&shared->inits, inits);
+        tine_result_t *result = apply(pool, die, &way, sizeof way);
+        check_death(result, way);
+        tine_result_free(result);
+    }
+    await(&shared->inits, 4);
+    CHECK_INT(setgid(65534) + setuid(65534), 0);
+    tine_async_t *async = submit(pool, do_nothing, NULL, 0);
+    set(&shared->gate, 1);
+    CHECK_STATUS(end_of(async), TINE_ECANCELED);
+    CHECK_STATUS(tine_pool_apply(pool, do_nothing, NULL, 0, TINE_FOREVER, NULL), TINE_EBROKEN);
+    tine_pool_free(pool);
+}
+
 /* ---- Function addresses ---- */
 static const char *folder_of_program(void) {
     static char path[4096];
