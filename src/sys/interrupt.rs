@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use super::thread::Thread;
 use crate::error::{Error, Kind, Result};
 
 /// Non-zero ends the call that was interrupted.
@@ -28,7 +29,10 @@ pub fn clear() {
 pub fn ask() -> Result<()> {
     let Some((check, user_data)) = CHECK.get() else { return Ok(()) };
     // SAFETY: promised by whoever called `set`.
-    match unsafe { check(user_data) } {
+    let answer = unsafe { check(user_data) };
+    // It may have forked, and this may be the child: there the thread has another number, which the wait goes on with.
+    Thread::current();
+    match answer {
         0 => Ok(()),
         _ => Err(Error::new(Kind::Interrupted, "interrupted: the thread's interrupt check ended the call")),
     }

@@ -1,4 +1,5 @@
 /* Locks, semaphores and events between processes. */
+#include <sched.h>
 #include "test.h"
 
 static void join(pid_t child) {
@@ -101,6 +102,40 @@ TEST(the_next_owner_is_told_of_a_death_once_and_sleepers_wake) {
     CHECK_INT(read(done[0], &told[1], 1), 1);
     CHECK(told[0] == 'D' && told[1] == 'K');
     for (int i = 0; i < 2; i++) join(sleepers[i]);
+    tine_lock_free(lock);
+}
+
+static void do_nothing(int signal) { (void)signal; }
+static pid_t copy = -1; /* of the process whose check forked */
+static int32_t fork_once(void *user_data) {
+    volatile long *counter = user_data;
+    if (copy == -1) CHECK((copy = fork()) >= 0);
+    counter[1] = 1;
+    return 0;
+}
+TEST(both_sides_of_a_fork_in_an_interrupt_check_go_on_waiting) {
+    tine_lock_t *lock = NULL;
+    volatile long *counter = shared_counter();
+    CHECK_OK(tine_lock_new(NULL, &lock));
+    CHECK_OK(tine_lock_acquire(lock, 0));
+    const pid_t child = fork();
+    if (child == 0) {
+        const struct sigaction action = { .sa_handler = do_nothing };
+        CHECK_INT(sigaction(SIGUSR1, &action, NULL), 0);
+        tine_set_interrupt_check(fork_once, (void *)counter);
+        counter[2] = 1;
+        CHECK_OK(tine_lock_acquire(lock, TINE_FOREVER));
+        CHECK(tine_lock_is_held(lock));
+        *counter = *counter + 1;
+        CHECK_OK(tine_lock_release(lock));
+        if (copy > 0) join(copy);
+        _exit(0);
+    }
+    while (counter[2] == 0) sched_yield();
+    while (counter[1] == 0) CHECK_INT(kill(child, SIGUSR1), 0), sched_yield();
+    CHECK_OK(tine_lock_release(lock));
+    join(child);
+    CHECK_INT(*counter, 2);
     tine_lock_free(lock);
 }
 
