@@ -37,7 +37,7 @@ impl Event {
     }
 
     pub fn set(&self) -> Result<()> {
-        set(Thread::current(), &self.shared)
+        set(Thread::current(), &self.shared, || self.shared.clone())
     }
 
     pub fn clear(&self) {
@@ -49,7 +49,7 @@ impl Event {
     }
 
     pub fn wait(&self, deadline: &Deadline) -> Result<()> {
-        wait(Thread::current(), &self.shared, deadline)
+        wait(Thread::current(), &self.shared, deadline, || self.shared.clone())
     }
 }
 
@@ -62,9 +62,15 @@ pub fn clear<W: Words>(w: W, shared: &EventShared) {
     w.and(shared.state(), !SET, AcqRel);
 }
 
+/// `keep` is asked for what keeps the memory if somebody sleeps: whoever sees the event set may free the handle before this call has
+/// given the section.
 #[inline]
-pub fn set<W: Words>(w: W, shared: &EventShared) -> Result<()> {
-    if set_quietly(w, shared) { Ok(()) } else { set_waking(w, shared) }
+pub fn set<W: Words, K>(w: W, shared: &EventShared, keep: impl FnOnce() -> K) -> Result<()> {
+    if set_quietly(w, shared) {
+        return Ok(());
+    }
+    let _kept = keep();
+    set_waking(w, shared)
 }
 
 /// `false`: somebody sleeps.
@@ -108,7 +114,8 @@ fn set_waking<W: Words>(w: W, shared: &EventShared) -> Result<()> {
     Ok(())
 }
 
-pub fn wait<W: Words>(w: W, shared: &EventShared, deadline: &Deadline) -> Result<()> {
+/// `keep` is asked for what keeps the memory if the call will sleep: the handle may be freed meanwhile.
+pub fn wait<W: Words, K>(w: W, shared: &EventShared, deadline: &Deadline, keep: impl FnOnce() -> K) -> Result<()> {
     let first = w.load(shared.state(), Acquire);
     if first & SET != 0 {
         return Ok(());
@@ -116,6 +123,7 @@ pub fn wait<W: Words>(w: W, shared: &EventShared, deadline: &Deadline) -> Result
     if deadline.is_try() {
         return Err(timed_out());
     }
+    let _kept = keep();
     wait_asleep(w, shared, first, deadline)
 }
 

@@ -40,7 +40,7 @@ impl Lock {
 
     #[inline]
     pub fn release(&self) -> Result<()> {
-        release(Thread::current(), &self.cell, self.recursive)
+        release(Thread::current(), &self.cell, self.recursive, || self.cell.clone())
     }
 
     /// By the calling thread.
@@ -94,7 +94,7 @@ fn enter_again<W: Words>(w: W, cell: &RobustCell) -> Result<Note> {
 }
 
 #[inline]
-pub fn release<W: Words>(w: W, cell: &RobustCell, recursive: bool) -> Result<()> {
+pub fn release<W: Words, K>(w: W, cell: &RobustCell, recursive: bool, keep: impl FnOnce() -> K) -> Result<()> {
     if !is_held(w, cell) {
         return Err(Error::new(Kind::NotOwner, "lock: the calling thread does not hold it"));
     }
@@ -105,7 +105,7 @@ pub fn release<W: Words>(w: W, cell: &RobustCell, recursive: bool) -> Result<()>
             return Ok(());
         }
     }
-    match robust::release(w, cell) {
+    match robust::release_keeping(w, cell, keep) {
         true => Ok(()),
         false => Err(Error::new(Kind::Corrupt, "lock: its shared memory was written over")),
     }

@@ -83,11 +83,22 @@ const STUCK: &str =
 /// Ends what [`take`] began.
 #[inline]
 pub fn give<W: Words>(w: W, cell: &RobustCell) {
+    give_keeping(w, cell, || ());
+}
+
+/// [`give`] with `keep` asked, while the cell is still owned, for what keeps its memory: the next owner may free its handle at once,
+/// and there is more to do with the cell if somebody sleeps.
+#[inline]
+fn give_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce() -> K) {
     // SYNC POINT: robust word (release; the acquire is in `acquire_free` and `acquire`).
     if w.cas(&cell.word, w.tid(), 0, Release).is_err() {
+        let kept = keep();
         give_and_wake(w, cell);
+        w.clear_pending();
+        drop(kept);
+    } else {
+        w.clear_pending();
     }
-    w.clear_pending();
 }
 
 /// Owns `cell` until [`release`], across calls. `None`: the time ran out (exactly: no grace).
@@ -116,9 +127,15 @@ pub fn keep<W: Words>(w: W, cell: &RobustCell) -> Result<()> {
 /// Ends what [`hold`] began. `false`: somebody wrote over the cell in shared memory.
 #[inline]
 pub fn release<W: Words>(w: W, cell: &RobustCell) -> bool {
+    release_keeping(w, cell, || ())
+}
+
+/// [`release`] with `keep` asked for what keeps the cell's memory: see [`give_keeping`].
+#[inline]
+pub fn release_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce() -> K) -> bool {
     w.set_pending(cell);
     let sound = w.unlink(cell) || cfg!(tine_mutant = "leader_not_linked");
-    give(w, cell);
+    give_keeping(w, cell, keep);
     sound
 }
 

@@ -68,12 +68,12 @@ impl Semaphore {
 
     #[inline]
     pub fn acquire(&self, deadline: &Deadline) -> Result<()> {
-        acquire(Thread::current(), &self.shared, deadline)
+        acquire(Thread::current(), &self.shared, deadline, || self.shared.clone())
     }
 
     #[inline]
     pub fn release(&self, count: u32) -> Result<()> {
-        release(Thread::current(), &self.shared, count, self.maximum)
+        release(Thread::current(), &self.shared, count, self.maximum, || self.shared.clone())
     }
 
     pub fn value(&self) -> u32 {
@@ -82,9 +82,14 @@ impl Semaphore {
     }
 }
 
+/// `keep` is asked for what keeps the memory if the call will sleep: the handle may be freed meanwhile.
 #[inline]
-pub fn acquire<W: Words>(w: W, shared: &SemaphoreShared, deadline: &Deadline) -> Result<()> {
-    if take_permit(w, shared) { Ok(()) } else { acquire_waiting(w, shared, deadline) }
+pub fn acquire<W: Words, K>(w: W, shared: &SemaphoreShared, deadline: &Deadline, keep: impl FnOnce() -> K) -> Result<()> {
+    if take_permit(w, shared) {
+        return Ok(());
+    }
+    let _kept = keep();
+    acquire_waiting(w, shared, deadline)
 }
 
 #[inline]
@@ -151,9 +156,15 @@ fn register<W: Words>(w: W, shared: &SemaphoreShared, deadline: &Deadline) -> Re
     if sound { Ok(true) } else { Err(Error::new(Kind::Corrupt, "semaphore: its shared memory was written over")) }
 }
 
+/// `keep` is asked for what keeps the memory if somebody sleeps: whoever gets the permit may free the handle before this call has
+/// given the section.
 #[inline]
-pub fn release<W: Words>(w: W, shared: &SemaphoreShared, count: u32, maximum: u32) -> Result<()> {
-    if add_permits(w, shared, count, maximum)? { Ok(()) } else { release_waking(w, shared, count, maximum) }
+pub fn release<W: Words, K>(w: W, shared: &SemaphoreShared, count: u32, maximum: u32, keep: impl FnOnce() -> K) -> Result<()> {
+    if add_permits(w, shared, count, maximum)? {
+        return Ok(());
+    }
+    let _kept = keep();
+    release_waking(w, shared, count, maximum)
 }
 
 /// `false`: the state is odd, and stays as it is.

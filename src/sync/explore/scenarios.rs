@@ -71,10 +71,10 @@ impl Scenario for Locking {
             sim.store(&shared.counter, count + 1, Relaxed);
             shared.through.fetch_add(1, SeqCst);
             if self.recursive {
-                lock::release(sim, &shared.cell, true).map_err(|error| error.to_string())?;
+                lock::release(sim, &shared.cell, true, || ()).map_err(|error| error.to_string())?;
             }
             shared.inside.store(0, SeqCst);
-            lock::release(sim, &shared.cell, self.recursive).map_err(|error| error.to_string())?;
+            lock::release(sim, &shared.cell, self.recursive, || ()).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -153,14 +153,14 @@ impl Scenario for Counting {
     fn run(&self, shared: &Counted, thread: usize, sim: Sim) -> Result<(), String> {
         if thread < self.acquirers {
             for _ in 0..self.acquires {
-                if in_time(semaphore::acquire(sim, &shared.semaphore, &Deadline::new(self.timeout)))? {
+                if in_time(semaphore::acquire(sim, &shared.semaphore, &Deadline::new(self.timeout), || ()))? {
                     shared.acquired.fetch_add(1, SeqCst);
                 }
             }
         } else {
             for _ in 0..self.releases {
                 shared.begun.fetch_add(self.by as usize, SeqCst);
-                semaphore::release(sim, &shared.semaphore, self.by, 1000).map_err(|error| error.to_string())?;
+                semaphore::release(sim, &shared.semaphore, self.by, 1000, || ()).map_err(|error| error.to_string())?;
                 shared.given.fetch_add(self.by as usize, SeqCst);
             }
         }
@@ -240,7 +240,7 @@ impl Scenario for Signalling {
     fn run(&self, shared: &Signalled, thread: usize, sim: Sim) -> Result<(), String> {
         if thread < self.waiters {
             for _ in 0..self.waits {
-                in_time(event::wait(sim, &shared.event, &Deadline::new(self.timeout)))?;
+                in_time(event::wait(sim, &shared.event, &Deadline::new(self.timeout), || ()))?;
                 shared.back[thread].fetch_add(1, SeqCst);
             }
             return Ok(());
@@ -248,7 +248,7 @@ impl Scenario for Signalling {
         // Whoever sleeps on the event now must be back after it was set.
         let asleep: Vec<usize> = (0..self.waiters).filter(|&waiter| sim.sees_asleep(waiter)).collect();
         let rounds: Vec<usize> = asleep.iter().map(|&waiter| shared.back[waiter].load(SeqCst) + 1).collect();
-        event::set(sim, &shared.event).expect("nobody is inside for ever");
+        event::set(sim, &shared.event, || ()).expect("nobody is inside for ever");
         for (&waiter, round) in asleep.iter().zip(rounds) {
             shared.owed[waiter].fetch_max(round, SeqCst);
         }
