@@ -512,7 +512,8 @@ impl Queue {
         }
         let (_, leader) = self.side(side);
         if robust::hold(w, leader, deadline)?.is_none() {
-            return Ok(Step::Nothing);
+            // There may be something all the same: a leader that is stopped does not take it.
+            return once();
         }
         let step = self.wait_leading(w, side, deadline, ready, once);
         robust::release(w, leader);

@@ -138,7 +138,7 @@ fn wait_asleep<W: Words>(w: W, shared: &EventShared, first: u32, deadline: &Dead
             w.relax(turn);
         }
         match robust::take(w, &shared.section, deadline)? {
-            None => return Err(timed_out()),
+            None => return if happened(w.load(shared.state(), Acquire)) { Ok(()) } else { Err(timed_out()) },
             Some(Taken::OwnerDied) => recover(w, shared),
             Some(Taken::Clean) => {}
         }

@@ -117,7 +117,8 @@ fn acquire_waiting<W: Words>(w: W, shared: &SemaphoreShared, deadline: &Deadline
         }
     }
     if robust::hold(w, &shared.leader, deadline)?.is_none() {
-        return Err(timed_out());
+        // There may be permits all the same: a leader that is stopped does not take them.
+        return if take_permit(w, shared) { Ok(()) } else { Err(timed_out()) };
     }
     let result = acquire_leading(w, shared, deadline);
     robust::release(w, &shared.leader);

@@ -163,6 +163,38 @@ TEST(a_semaphore_lets_so_many_in) {
     tine_semaphore_free(semaphore);
 }
 
+static void await_sleep(pid_t child) {
+    char path[40], state = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", child);
+    while (state != 'S') {
+        FILE *file = fopen(path, "re");
+        CHECK(file != NULL && fscanf(file, "%*d %*s %c", &state) == 1);
+        fclose(file), sched_yield();
+    }
+}
+/* Of several who wait only one is woken. */
+TEST(a_waiter_that_is_stopped_keeps_no_permit_from_one_that_has_waited_enough) {
+    tine_semaphore_t *semaphore = NULL;
+    volatile long *started = shared_counter();
+    pid_t waiters[2];
+    CHECK_OK(tine_semaphore_new(0, 0, NULL, &semaphore));
+    for (int i = 0; i < 2; i++) {
+        if ((waiters[i] = fork()) == 0) {
+            started[i] = 1;
+            CHECK_OK(tine_semaphore_acquire(semaphore, i == 0 ? TINE_FOREVER : 3000));
+            _exit(0);
+        }
+        while (started[i] == 0) sched_yield();
+        await_sleep(waiters[i]);
+        if (i == 0) CHECK_INT(kill(waiters[0], SIGSTOP) + waitpid(waiters[0], NULL, WUNTRACED), waiters[0]);
+    }
+    CHECK_OK(tine_semaphore_release(semaphore, 1));
+    join(waiters[1]);
+    CHECK_INT(kill(waiters[0], SIGKILL), 0);
+    CHECK_INT(waitpid(waiters[0], NULL, 0), waiters[0]);
+    tine_semaphore_free(semaphore);
+}
+
 TEST(a_semaphore_without_a_bound_counts_far) {
     tine_semaphore_t *semaphore = NULL;
     CHECK_STATUS(tine_semaphore_new(3, 2, NULL, &semaphore), TINE_EINVAL);
