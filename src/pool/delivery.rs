@@ -42,7 +42,7 @@ fn deliver_all(host: &Arc<Host>, member: &Member) {
             Ok(false) => {}
             Err(_) => return,
         }
-        sleep.until_something(host);
+        sleep.until_something(host, member);
     }
     host.finish();
 }
@@ -88,7 +88,7 @@ struct Sleep {
 }
 
 impl Sleep {
-    fn until_something(&mut self, host: &Host) {
+    fn until_something(&mut self, host: &Host, member: &Member) {
         let (w, word) = (Thread::current(), &host.board.tasks.head.delivery);
         // Waking a thread costs whoever rings more than a moment's patience costs here.
         for turn in 0..LOOKS {
@@ -102,11 +102,15 @@ impl Sleep {
         w.store(word, self.number, SeqCst);
         // Either whoever has something for this thread sees that it sleeps, or it sees what there is.
         w.fence();
-        let idle = host.collect().and_then(|()| Ok(host.lock()?.table.deliveries.is_empty()));
+        let idle = {
+            let _inside = member.enter();
+            host.collect().and_then(|()| Ok(host.lock()?.table.deliveries.is_empty()))
+        };
         if idle.unwrap_or(false) {
             let deadline = Deadline::new(timeout);
             match poll::readable(&[host.bell.as_raw_fd(), host.nursery_fd()], &deadline) {
                 Ok(0) => {
+                    let _inside = member.enter();
                     let _ = host.check_up();
                 }
                 Ok(ready) if ready & 1 != 0 => {
