@@ -182,4 +182,22 @@ mod tests {
         locks[256].acquire(&millis(0)).unwrap();
         locks[256].release().unwrap();
     }
+
+    #[test]
+    fn who_cannot_hold_one_lock_more_leaves_the_death_of_its_owner_to_the_next() {
+        let locks: Vec<Lock> = (0..257).map(|_| Lock::new(false).unwrap()).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| locks[256].acquire(&millis(0)).unwrap());
+        });
+        for lock in &locks[..256] {
+            lock.acquire(&millis(0)).unwrap();
+        }
+        let forever = Deadline::new(Timeout::Forever);
+        assert_eq!(locks[256].acquire(&forever).unwrap_err().kind(), Kind::Again);
+        for lock in &locks[..256] {
+            lock.release().unwrap();
+        }
+        assert_eq!(locks[256].acquire(&forever).unwrap(), Note::OwnerDied);
+        locks[256].release().unwrap();
+    }
 }

@@ -105,23 +105,55 @@ fn give_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce() -> K) 
 #[inline]
 pub fn hold<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Option<Taken>> {
     let taken = if acquire_free(w, cell) { Some(Taken::Clean) } else { acquire(w, cell, deadline)? };
-    if taken.is_some() {
-        keep(w, cell)?;
+    if let Some(taken) = taken {
+        if let Err(error) = link(w, cell) {
+            match taken {
+                Taken::Clean => give(w, cell),
+                Taken::OwnerDied => put_back(w, cell),
+            }
+            return Err(error);
+        }
     }
     Ok(taken)
 }
 
-/// Makes of a cell that was taken one that is held.
+/// Makes of a cell that was taken, and mended if its owner had died, one that is held.
 #[inline]
 pub fn keep<W: Words>(w: W, cell: &RobustCell) -> Result<()> {
+    let linked = link(w, cell);
+    if linked.is_err() {
+        give(w, cell);
+    }
+    linked
+}
+
+/// A cell that was linked need not be pending.
+#[inline]
+fn link<W: Words>(w: W, cell: &RobustCell) -> Result<()> {
     if !cfg!(tine_mutant = "leader_not_linked") {
-        if let Err(error) = w.link(cell) {
-            give(w, cell);
-            return Err(error);
-        }
+        w.link(cell)?;
     }
     w.clear_pending();
     Ok(())
+}
+
+/// Leaves a cell whose owner had died as that one left it: nobody has been told.
+#[cold]
+fn put_back<W: Words>(w: W, cell: &RobustCell) {
+    let mut seen = w.load(&cell.word, Relaxed);
+    while seen & OWNER == w.tid() {
+        // SYNC POINT: robust word (release).
+        match w.cas(&cell.word, seen, seen & WAITERS | OWNER_DIED, Release) {
+            Ok(_) => {
+                if seen & WAITERS != 0 {
+                    w.wake(&cell.word, 1);
+                }
+                break;
+            }
+            Err(now) => seen = now,
+        }
+    }
+    w.clear_pending();
 }
 
 /// Ends what [`hold`] began. `false`: somebody wrote over the cell in shared memory.
