@@ -171,21 +171,20 @@ impl Pool {
         let nursery_tasks = Tasks::map(tasks.as_fd(), &sizes, Access::Read)?;
         let host_tasks = Tasks::map(tasks.as_fd(), &sizes, Access::ReadWrite)?;
         host_tasks.window.keep_from_children()?;
-        let tasks_for_workers = fd::above_stdio(os::read_only(tasks.as_fd())?)?;
+        let tasks_for_workers = os::read_only(tasks.as_fd())?;
         let roll_fd = memory::create(c"tine-pool:roll", memory::whole_pages(Roll::length(sizes.places)))?;
         let (roll, worker_roll) =
             (Roll::map(&roll_fd, sizes.places, Access::Read)?, Roll::map(&roll_fd, sizes.places, Access::Read)?);
         let (mut readers, mut journals) = (Vec::new(), Vec::new());
         for _ in 0..sizes.places {
-            let reader = Reader::new(fd::above_stdio(journal::create()?)?)?;
+            let reader = Reader::new(journal::create()?)?;
             journals.push(reader.fd());
             readers.push(reader);
         }
-        let bell = fd::above_stdio(fd::eventfd()?)?;
+        let bell = fd::eventfd()?;
         let (host_socket, socket) = socket::seqpacket_pair()?;
-        let (host_socket, socket) = (fd::above_stdio(host_socket)?, fd::above_stdio(socket)?);
-        let host_pidfd = pidfd::open_self()?.map(fd::above_stdio).transpose()?;
-        let child_signals = fd::above_stdio(os::child_signal_fd()?)?;
+        let host_pidfd = pidfd::open_self()?;
+        let child_signals = os::child_signal_fd()?;
 
         let mut kept: Vec<i32> = options.inherit_fds.clone();
         kept.extend([0, 1, 2]);

@@ -1,4 +1,4 @@
-//! Descriptors: all of ours are born close-on-exec.
+//! Descriptors: all of ours are born close-on-exec, and none is 0, 1 or 2.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -15,7 +15,23 @@ pub unsafe fn owned(result: libc::c_long, what: &str) -> Result<OwnedFd> {
         return Err(last_failure(what));
     }
     // SAFETY: the caller's promise.
-    Ok(unsafe { OwnedFd::from_raw_fd(result as RawFd) })
+    above_stdio(unsafe { OwnedFd::from_raw_fd(result as RawFd) })
+}
+
+/// As [`owned`], for a call that returned two.
+///
+/// # Safety
+/// Both are descriptors that nobody owns yet.
+pub unsafe fn owned_pair(fds: [RawFd; 2]) -> Result<(OwnedFd, OwnedFd)> {
+    // SAFETY: the caller's promise.
+    let (a, b) = unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) };
+    Ok((above_stdio(a)?, above_stdio(b)?))
+}
+
+/// The same descriptor under a number that is not standard input's, output's or error's. A program that has closed those still has
+/// code that prints, and what it prints must not be written into shared memory or to another process.
+fn above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { duplicate(&fd) }
 }
 
 /// A counter that poll(2) can wait for, non-blocking.
@@ -42,11 +58,6 @@ pub fn clear(fd: RawFd) -> bool {
 pub fn duplicate(fd: &impl AsRawFd) -> Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC makes a fresh descriptor.
     unsafe { owned(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3).into(), "fcntl(F_DUPFD_CLOEXEC)") }
-}
-
-/// The same descriptor under a number that is not standard input, output or error: a program may have closed those.
-pub fn above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
-    if fd.as_raw_fd() > 2 { Ok(fd) } else { duplicate(&fd) }
 }
 
 /// A descriptor that only the process that got it closes. In a forked child the number may have been closed and given to another
@@ -92,7 +103,7 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
         return Err(last_failure("pipe2"));
     }
     // SAFETY: fresh descriptors.
-    Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
+    unsafe { owned_pair(fds) }
 }
 
 /// A descriptor that is known by its number only, and open as long as this process lives.

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
+use super::fd::owned_pair;
 use super::{errno, last_failure};
 use crate::error::{Error, Result};
 
@@ -16,7 +17,7 @@ pub fn seqpacket_pair() -> Result<(OwnedFd, OwnedFd)> {
         return Err(last_failure("socketpair"));
     }
     // SAFETY: fresh descriptors.
-    Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
+    unsafe { owned_pair(fds) }
 }
 
 /// Takes over a descriptor that somebody else made, if it is such a socket; makes it close-on-exec. On failure it stays theirs.
