@@ -19,8 +19,10 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: &Deadline) -> Result<Woke
     if deadline.is_try() {
         return Ok(Woken::TimedOut);
     }
+    // A wait without an end that a handler with SA_RESTART interrupts goes on in the kernel, and the check would never be asked.
     let until = deadline
         .at()
+        .or_else(|| interrupt::is_set().then_some(i64::MAX as u64))
         .map(|at| libc::timespec { tv_sec: (at / 1_000_000_000) as libc::time_t, tv_nsec: (at % 1_000_000_000) as _ });
     let until = until.as_ref().map_or(ptr::null(), ptr::from_ref);
     // FUTEX_WAIT_BITSET takes an absolute time of the monotonic clock: restarting after a signal does not lengthen the wait.

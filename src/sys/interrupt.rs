@@ -24,6 +24,11 @@ pub fn clear() {
     CHECK.set(None);
 }
 
+/// Whether this thread wants to be asked.
+pub fn is_set() -> bool {
+    CHECK.get().is_some()
+}
+
 /// After EINTR: goes on unless this thread has a check and it says no.
 #[cold]
 pub fn ask() -> Result<()> {

@@ -1,8 +1,7 @@
 /* What a program does around the library: closed standard streams, signal handlers. */
 #include <fcntl.h>
-#include <pthread.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
+
+#include <sys/time.h>
 #include "test.h"
 
 static int32_t echo(const void *arg, size_t arg_len, tine_task_t *task) { return tine_task_reply(task, arg, arg_len) < 0; }
@@ -44,4 +43,63 @@ TEST(no_descriptor_of_the_library_is_a_standard_stream) {
     CHECK_OK(tine_pool_apply(pool, echo, "ghi", 4, TINE_FOREVER, NULL));
     tine_pool_free(pool), tine_process_free(process), tine_semaphore_free(semaphore), tine_queue_free(queue);
     tine_connection_free(a), tine_connection_free(b);
+}
+
+static volatile sig_atomic_t signals;
+static int asked;
+static void note(int signal_number) { (void)signal_number, signals = signals + 1; }
+static int32_t enough(void *user_data) { return (void)user_data, ++asked >= 2; }
+static int32_t sleeper(void *user_data) {
+    while (pause() != 0) {}
+    return user_data == NULL;
+}
+static int32_t sleeping_task(const void *arg, size_t arg_len, tine_task_t *task) {
+    while (pause() != 0) {}
+    return arg == NULL && arg_len == 0 && task == NULL;
+}
+static void interrupted(tine_status_t status, const char *call) {
+    test_check_status(__FILE__, __LINE__, call, status, TINE_EINTR);
+    CHECK_INT(asked, 2);
+    asked = 0;
+}
+#define INTERRUPTED(call) (*test_line = __LINE__, interrupted(call, #call))
+
+/* signal(3) sets SA_RESTART: the kernel goes on with some waits by itself, and they must not be those of a thread with a check. */
+TEST(the_interrupt_check_is_asked_whatever_kind_of_handler_there_is) {
+    const struct itimerval often = { { 0, 20000 }, { 0, 20000 } }, never = { { 0, 0 }, { 0, 0 } };
+    tine_pool_t *pool = NULL;
+    tine_async_t *async = NULL;
+    tine_process_t *process = NULL;
+    tine_semaphore_t *semaphore = NULL;
+    tine_event_t *event = NULL;
+    tine_queue_t *queue = NULL;
+    tine_connection_t *a = NULL, *b = NULL;
+    char byte;
+    CHECK_OK(tine_pool_new(NULL, &pool));
+    CHECK_OK(tine_process_start(sleeper, NULL, NULL, &process));
+    CHECK_OK(tine_semaphore_new(0, 0, NULL, &semaphore));
+    CHECK_OK(tine_event_new(NULL, &event));
+    CHECK_OK(tine_queue_new(NULL, &queue));
+    CHECK_OK(tine_pipe_new(0, &a, &b));
+    CHECK_OK(tine_pool_submit(pool, sleeping_task, NULL, 0, NULL, &async));
+    CHECK(signal(SIGALRM, note) != SIG_ERR);
+    CHECK_INT(setitimer(ITIMER_REAL, &often, NULL), 0);
+    tine_set_interrupt_check(enough, NULL);
+    INTERRUPTED(tine_semaphore_acquire(semaphore, TINE_FOREVER));
+    INTERRUPTED(tine_semaphore_acquire(semaphore, INT64_MAX));
+    INTERRUPTED(tine_semaphore_acquire(semaphore, 1000000));
+    INTERRUPTED(tine_event_wait(event, TINE_FOREVER));
+    INTERRUPTED(tine_queue_get(queue, &byte, 1, TINE_FOREVER, NULL));
+    INTERRUPTED(tine_connection_recv(a, &byte, 1, TINE_FOREVER, NULL));
+    INTERRUPTED(tine_connection_poll(a, TINE_FOREVER));
+    INTERRUPTED(tine_process_join(process, TINE_FOREVER));
+    INTERRUPTED(tine_process_wait_any(&process, 1, TINE_FOREVER, NULL));
+    INTERRUPTED(tine_async_wait(async, TINE_FOREVER));
+    INTERRUPTED(tine_pool_apply(pool, sleeping_task, NULL, 0, TINE_FOREVER, NULL));
+    CHECK_INT(setitimer(ITIMER_REAL, &never, NULL), 0);
+    tine_set_interrupt_check(NULL, NULL);
+    CHECK(signals >= 20);
+    CHECK_OK(tine_process_stop(process, 0));
+    tine_pool_free(pool), tine_async_free(async), tine_process_free(process), tine_semaphore_free(semaphore);
+    tine_event_free(event), tine_queue_free(queue), tine_connection_free(a), tine_connection_free(b);
 }
