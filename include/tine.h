@@ -1685,7 +1685,7 @@ tine_status_t tine_pool_submit(struct tine_pool_t *pool,
  * @param chunk             How many make one task; 0 = chosen.
  * @param out_results       Room for `count` results of `result_size` bytes; NULL = nobody wants them. A shorter reply is filled up
  *                          with zeros, a failed item is all zeros.
- * @param result_size       Bytes of one; an item with a longer reply fails.
+ * @param result_size       Bytes of one; an item with a longer reply fails, also where nobody wants the results.
  * @param timeout_ms        Longest wait in milliseconds; TINE_FOREVER waits without limit. After it nothing more starts, and
  *                          `out_results` is not touched any more.
  * @param out_failed_index  With TINE_ETASKFAILED: the first item that failed. May be NULL.

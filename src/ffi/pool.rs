@@ -11,7 +11,7 @@ use super::queue::tine_bytes_t;
 use super::status::{self, TINE_OK, tine_status_t};
 use super::{arg, guard, handle, options};
 use crate::error::{Error, Kind, Result};
-use crate::pool::{Callbacks, Code, Job, Map, Options, Outcome, Pool, Stats, Submission, Task, TaskSpec};
+use crate::pool::{Callbacks, Code, Failure, Job, Map, Options, Outcome, Pool, Stats, Submission, Task, TaskSpec};
 use crate::sys::Deadline;
 use crate::timeout::Timeout;
 
@@ -341,11 +341,11 @@ fn status_of(outcome: &Outcome) -> tine_status_t {
 }
 
 /// What a call came to that tells, besides its status, which item failed.
-unsafe fn failed_index(out_failed_index: *mut usize, failed: Option<usize>) -> Result<()> {
-    let Some(index) = failed else { return Ok(()) };
+unsafe fn failed_index(out_failed_index: *mut usize, failure: Option<Failure>) -> Result<()> {
+    let Some(Failure { item, why }) = failure else { return Ok(()) };
     // SAFETY: contract O.
-    unsafe { arg::put(out_failed_index, index) };
-    Err(Error::new(Kind::TaskFailed, format!("tine_pool_map: item {index} failed")))
+    unsafe { arg::put(out_failed_index, item) };
+    Err(Error::new(Kind::TaskFailed, format!("tine_pool_map: item {item} failed: {why}")))
 }
 
 /// Copies as many as there is room for.
@@ -536,7 +536,7 @@ pub unsafe extern "C" fn tine_pool_submit(
 /// @param chunk             How many make one task; 0 = chosen.
 /// @param out_results       Room for `count` results of `result_size` bytes; NULL = nobody wants them. A shorter reply is filled up
 ///                          with zeros, a failed item is all zeros.
-/// @param result_size       Bytes of one; an item with a longer reply fails.
+/// @param result_size       Bytes of one; an item with a longer reply fails, also where nobody wants the results.
 /// @param timeout_ms        Longest wait in milliseconds; TINE_FOREVER waits without limit. After it nothing more starts, and
 ///                          `out_results` is not touched any more.
 /// @param out_failed_index  With TINE_ETASKFAILED: the first item that failed. May be NULL.

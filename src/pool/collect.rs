@@ -163,8 +163,8 @@ impl Host {
         }
         let count = state.recent_deaths.len();
         if count >= self.crash_budget && state.lifecycle <= Lifecycle::Closing {
-            let many = if count == 1 { "a worker died".to_owned() } else { format!("{count} workers died in a row") };
-            self.break_pool(w, state, format!("{}: {many}, the last one: {}", self.name, describe(death, worker)));
+            let many = if count == 1 { "a worker died".into() } else { format!("{count} workers died in a row, the last one") };
+            self.break_pool(w, state, format!("{}: {many}: {}", self.name, describe(death, worker)));
         }
     }
 

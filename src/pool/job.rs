@@ -8,6 +8,7 @@ use super::host::Host;
 use crate::error::{Error, Kind, Result};
 use crate::process::ExitInfo;
 use crate::sys::heap::Filled;
+use crate::sys::wait::Ending;
 
 /// What became of a task.
 pub struct Outcome {
@@ -40,6 +41,17 @@ impl Outcome {
     /// How the task's worker ended.
     pub fn death(&self) -> Result<&ExitInfo> {
         self.death.as_ref().ok_or_else(|| Error::new(Kind::NotFound, "result: no worker ended with this task"))
+    }
+
+    /// Why the task failed, for a message.
+    pub fn why(&self) -> String {
+        match (self.failure, self.death.as_ref().and_then(|death| death.ending)) {
+            (Some(Kind::TaskFailed), _) => format!("its function returned {}", self.code),
+            (Some(Kind::MessageSize), _) => "its reply is longer than result_size".to_owned(),
+            (_, Some(Ending::Exited(code))) => format!("its worker ended with exit code {code}"),
+            (_, Some(Ending::Signaled { signal, .. })) => format!("its worker was ended by signal {signal}"),
+            (_, None) => "its worker died".to_owned(),
+        }
     }
 
     pub fn data(&self) -> &[u8] {

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::host::{Host, Submission};
-use super::job::Job;
+use super::job::{Job, Outcome};
 use super::table::TaskSpec;
 use crate::error::{Error, Kind, Result};
 use crate::shm::pool::ChunkHead;
@@ -45,13 +45,19 @@ struct Progress<'a, 'b> {
     /// What is left of chunks whose worker died: {first, count}
     left: Vec<(usize, usize)>,
     chunk: usize,
-    first_failed: Option<usize>,
+    failure: Option<Failure>,
+}
+
+/// The first item that failed, and why.
+pub struct Failure {
+    pub item: usize,
+    pub why: String,
 }
 
 impl Host {
     /// Runs the function over all items; answers the first one that failed. After a failure of the call itself nothing more is
     /// started, and the results are not touched any more.
-    pub fn map(self: &Arc<Host>, mut map: Map, timeout: Timeout) -> Result<Option<usize>> {
+    pub fn map(self: &Arc<Host>, mut map: Map, timeout: Timeout) -> Result<Option<Failure>> {
         self.check_process()?;
         let deadline = Deadline::new(timeout);
         let chunk = match map.chunk {
@@ -62,12 +68,12 @@ impl Host {
         self.check_submission(map.function)?;
         let chunk = chunk.min(u32::MAX as usize);
         let mut progress =
-            Progress { map: &mut map, under_way: VecDeque::new(), next: 0, left: Vec::new(), chunk, first_failed: None };
+            Progress { map: &mut map, under_way: VecDeque::new(), next: 0, left: Vec::new(), chunk, failure: None };
         let done = progress.run(self, &deadline);
         for chunk in &progress.under_way {
             self.abandon(&chunk.job);
         }
-        done.map(|()| progress.first_failed)
+        done.map(|()| progress.failure)
     }
 }
 
@@ -123,7 +129,7 @@ impl Progress<'_, '_> {
             Some(kind @ (Kind::NoSpace | Kind::NoMemory)) => return Err(Error::new(kind, "tine_pool_map: no room for results")),
             failure if chunk.count == 1 => match failure {
                 None => self.put(chunk.first, outcome.data()),
-                Some(_) => self.fail(chunk.first),
+                Some(_) => self.fail(chunk.first, outcome),
             },
             failure => {
                 let (head, results) = outcome.data().split_at_checked(size_of::<ChunkHead>()).unwrap_or_default();
@@ -131,15 +137,17 @@ impl Progress<'_, '_> {
                     head.get(index * 8..index * 8 + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_ne_bytes)
                 };
                 let (done, failed, first_failed) = ((word(0) as usize).min(chunk.count), word(1), word(2) as usize);
+                let first_code = word(3) as i32;
                 let size = self.map.result_size;
                 for item in 0..done {
                     self.put(chunk.first + item, results.get(item * size..(item + 1) * size).unwrap_or_default());
                 }
                 if failed > 0 && first_failed < done {
-                    self.note_failure(chunk.first + first_failed);
+                    let kind = if first_code == 0 { Kind::MessageSize } else { Kind::TaskFailed };
+                    self.note_failure(chunk.first + first_failed, &Outcome::new(Some(kind), first_code, 0));
                 }
                 if done < chunk.count && failure.is_some() {
-                    self.fail(chunk.first + done);
+                    self.fail(chunk.first + done, outcome);
                     if done + 1 < chunk.count {
                         self.left.push((chunk.first + done + 1, chunk.count - done - 1));
                     }
@@ -158,12 +166,14 @@ impl Progress<'_, '_> {
         }
     }
 
-    fn fail(&mut self, item: usize) {
+    fn fail(&mut self, item: usize, outcome: &Outcome) {
         self.put(item, &[]);
-        self.note_failure(item);
+        self.note_failure(item, outcome);
     }
 
-    fn note_failure(&mut self, item: usize) {
-        self.first_failed = Some(self.first_failed.map_or(item, |first| first.min(item)));
+    fn note_failure(&mut self, item: usize, outcome: &Outcome) {
+        if self.failure.as_ref().is_none_or(|first| item < first.item) {
+            self.failure = Some(Failure { item, why: outcome.why() });
+        }
     }
 }

@@ -86,6 +86,6 @@ pub mod worker;
 pub use host::{Stats, Submission};
 pub use job::{Callbacks, Job, Outcome};
 pub use make::{Options, Pool};
-pub use map::Map;
+pub use map::{Failure, Map};
 pub use table::TaskSpec;
 pub use task::{Code, Task};

@@ -734,6 +734,7 @@ TEST(deaths_in_a_row_break_the_pool_and_finished_tasks_in_between_save_it) {
     tine_result_free(apply(pool, do_nothing, NULL, 0));
     tine_result_free(apply(pool, die, &way, sizeof way));
     CHECK_STATUS(tine_pool_apply(pool, do_nothing, NULL, 0, TINE_FOREVER, NULL), TINE_EBROKEN);
+    CHECK_MESSAGE("a worker died: signal 9");
     tine_pool_free(pool);
 }
 
@@ -891,8 +892,13 @@ TEST(map_runs_all_items_whatever_becomes_of_some) {
         memset(results, 0xff, sizeof results);
         CHECK_STATUS(tine_pool_map(pool, item_that_may_fail, items, sizeof *items, 100, chunks[chunk], results, sizeof *results, TINE_FOREVER, &failed),
                      TINE_ETASKFAILED);
-        CHECK_MESSAGE("item 21 failed");
+        CHECK_MESSAGE("item 21 failed: its reply is longer than result_size");
         CHECK_INT(failed, 21); /* a reply of 21 bytes */
+        CHECK_STATUS(tine_pool_map(pool, item_that_may_fail, items + 31, 4, 4, chunks[chunk], NULL, 25, TINE_FOREVER, NULL), TINE_ETASKFAILED);
+        CHECK_MESSAGE("item 0 failed: its function returned 7");
+        CHECK_STATUS(tine_pool_map(pool, item_that_may_fail, items + 45, 4, 9, chunks[chunk], NULL, 25, TINE_FOREVER, &failed), TINE_ETASKFAILED);
+        CHECK_MESSAGE("item 5 failed: its worker was ended by signal 9");
+        CHECK_INT(failed, 5);
         for (int i = 0; i < 100; i++) {
             const int fails = i % 26 > 20 || i == 31 || i == 50 || i == 77 || i == 90;
             for (int at = 0; at < 20; at++) CHECK_INT(results[i][at], !fails && at < i % 26 ? "abcdefghijklmnopqrstuvwxyz"[at] : 0);
