@@ -12,7 +12,7 @@ use super::status::{self, TINE_OK, tine_status_t};
 use super::{arg, guard, handle, options};
 use crate::error::{Error, Kind, Result};
 use crate::pool::{Callbacks, Code, Failure, Job, Map, Options, Outcome, Pool, Stats, Submission, Task, TaskSpec};
-use crate::sys::Deadline;
+use crate::sys::{Deadline, elf};
 use crate::timeout::Timeout;
 
 /// A pool of worker processes, which are copies of this process as it was when the pool was made.
@@ -270,6 +270,8 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
     not_yet_number(read.memory_limit_bytes, "options.memory_limit_bytes")?;
     not_yet_number(read.max_tasks_per_worker.into(), "options.max_tasks_per_worker")?;
     not_yet_number(read.stderr_tail_bytes.into(), "options.stderr_tail_bytes")?;
+    check_code(read.initializer.map(|function| function as usize), "options.initializer")?;
+    check_code(read.finalizer.map(|function| function as usize), "options.finalizer")?;
     let core = Options {
         name: name.unwrap_or_default().into_owned(),
         workers: read.workers,
@@ -283,6 +285,14 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
         crash_window_ms: read.crash_window_ms,
     };
     Ok((core, Functions { initializer: read.initializer, finalizer: read.finalizer, user_data: read.user_data }))
+}
+
+/// Every worker would die of it. Closures are fine: the workers are copies of this process.
+fn check_code(address: Option<usize>, name: &str) -> Result<()> {
+    match address.filter(|&address| !elf::is_code(address)) {
+        None => Ok(()),
+        Some(address) => Err(Error::invalid(format!("{name}: {address:#x} is not code"))),
+    }
 }
 
 fn not_yet_number(value: u64, name: &str) -> Result<()> {

@@ -142,6 +142,20 @@ fn build_id(mut notes: &[u8]) -> Vec<u8> {
     Vec::new()
 }
 
+/// Whether an address can be called in this process now: code of a loaded object, or memory that a program made code of. True where
+/// nobody can say.
+pub fn is_code(address: usize) -> bool {
+    let executable = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let (range, rights) = (fields.next()?, fields.next()?);
+        let (start, end) = range.split_once('-')?;
+        let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+        Some((start..end).contains(&address) && rights.contains('x'))
+    };
+    Loaded::now().objects.iter().any(|object| object.has(address))
+        || std::fs::read_to_string("/proc/self/maps").map_or(true, |maps| maps.lines().any(|line| executable(line) == Some(true)))
+}
+
 /// The loader's count of objects that it has taken out.
 fn unloaded_until_now() -> u64 {
     let mut unloaded = 0;
@@ -182,6 +196,7 @@ mod tests {
         // SAFETY: reads a number that the kernel gave this process.
         let vdso = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) } as usize;
         assert!(vdso == 0 || loaded.check(vdso).is_err());
+        assert!(is_code(libc::getpid as *const () as usize) && !is_code(&raw const local as usize) && !is_code(1));
     }
 
     #[test]

@@ -108,7 +108,13 @@ TEST(bad_options_of_a_pool_are_refused_and_named) {
     options.known.max_pending = 0, options.known.workers = UINT32_MAX;
     CHECK_STATUS(tine_pool_new(&options.known, &pool), TINE_EINVAL);
     CHECK_MESSAGE("workers");
-    options.known.workers = 1, options.known.initializer = NULL;
+    options.known.workers = 1, options.known.initializer = (tine_initializer_fn)(uintptr_t)closed;
+    CHECK_STATUS(tine_pool_new(&options.known, &pool), TINE_EINVAL);
+    CHECK_MESSAGE("options.initializer");
+    options.known.initializer = NULL, options.known.finalizer = (tine_finalizer_fn)(uintptr_t)1;
+    CHECK_STATUS(tine_pool_new(&options.known, &pool), TINE_EINVAL);
+    CHECK_MESSAGE("options.finalizer: 0x1 ");
+    options.known.finalizer = NULL;
     options.known.flags = TINE_POOL_HOST_LOOP | TINE_POOL_THREADS | TINE_POOL_KEEP_SIGNALS;
     const tine_status_t status = tine_pool_new(&options.known, &pool); /* whatever it is */
     if (status == TINE_OK) tine_pool_free(pool), pool = NULL;
