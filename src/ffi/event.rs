@@ -26,6 +26,7 @@ pub unsafe extern "C" fn tine_event_new(
         // SAFETY: contract O.
         let (options, out) = unsafe { (options::read(options)?, arg::out(out_event, "out_event")?) };
         arg::no_name(options.name, "tine_event_new")?;
+        arg::flags(options.reserved, 0, "options.reserved")?;
         arg::flags(options.flags, 0, "options.flags")?;
         let event = Event::new()?;
         // SAFETY: checked by `arg::out`.

@@ -50,6 +50,7 @@ pub unsafe extern "C" fn tine_lock_new(options: *const tine_lock_options_t, out_
         // SAFETY: contract O.
         let (options, out) = unsafe { (options::read(options)?, arg::out(out_lock, "out_lock")?) };
         arg::no_name(options.name, "tine_lock_new")?;
+        arg::flags(options.reserved, 0, "options.reserved")?;
         let recursive = arg::flags(options.flags, TINE_LOCK_RECURSIVE, "options.flags")? & TINE_LOCK_RECURSIVE != 0;
         let lock = Lock::new(recursive)?;
         // SAFETY: checked by `arg::out`.

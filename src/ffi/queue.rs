@@ -71,6 +71,7 @@ pub unsafe extern "C" fn tine_queue_new(
         // SAFETY: contract O.
         let (options, out) = unsafe { (options::read(options)?, arg::out(out_queue, "out_queue")?) };
         arg::no_name(options.name, "tine_queue_new")?;
+        arg::flags(options.reserved, 0, "options.reserved")?;
         arg::flags(options.flags, TINE_QUEUE_POLLABLE | TINE_QUEUE_GROW, "options.flags")?;
         arg::not_yet_flags(options.flags, TINE_QUEUE_POLLABLE, "TINE_QUEUE_POLLABLE")?;
         arg::not_yet_flags(options.flags, TINE_QUEUE_GROW, "TINE_QUEUE_GROW")?;

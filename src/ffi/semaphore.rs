@@ -34,6 +34,7 @@ pub unsafe extern "C" fn tine_semaphore_new(
         // SAFETY: contract O.
         let (options, out) = unsafe { (options::read(options)?, arg::out(out_semaphore, "out_semaphore")?) };
         arg::no_name(options.name, "tine_semaphore_new")?;
+        arg::flags(options.reserved, 0, "options.reserved")?;
         arg::flags(options.flags, TINE_SEMAPHORE_TRACKED, "options.flags")?;
         arg::not_yet_flags(options.flags, TINE_SEMAPHORE_TRACKED, "TINE_SEMAPHORE_TRACKED")?;
         let semaphore = Semaphore::new(initial, maximum)?;

@@ -193,6 +193,30 @@ TEST(options_of_a_newer_header_are_fine_while_the_new_fields_are_zero) {
     CHECK(lock == NULL);
 }
 
+static int32_t child_of_nobody(void *user_data) { return user_data != NULL; }
+TEST(what_is_reserved_must_be_0) {
+    tine_queue_options_t of_queue = TINE_QUEUE_OPTIONS_INIT;
+    tine_lock_options_t options = TINE_LOCK_OPTIONS_INIT;
+    tine_process_options_t of_process = TINE_PROCESS_OPTIONS_INIT;
+    tine_queue_t *queue = NULL;
+    tine_lock_t *lock = NULL;
+    tine_semaphore_t *semaphore = NULL;
+    tine_event_t *event = NULL;
+    tine_process_t *process = NULL;
+    of_queue.reserved = options.reserved = of_process.reserved = 1;
+    CHECK_STATUS(tine_queue_new(&of_queue, &queue), TINE_EINVAL);
+    CHECK_MESSAGE("options.reserved");
+    CHECK_STATUS(tine_lock_new(&options, &lock), TINE_EINVAL);
+    CHECK_MESSAGE("options.reserved");
+    CHECK_STATUS(tine_semaphore_new(0, 0, &options, &semaphore), TINE_EINVAL);
+    CHECK_MESSAGE("options.reserved");
+    CHECK_STATUS(tine_event_new(&options, &event), TINE_EINVAL);
+    CHECK_MESSAGE("options.reserved");
+    CHECK_STATUS(tine_process_start(child_of_nobody, NULL, &of_process, &process), TINE_EINVAL);
+    CHECK_MESSAGE("options.reserved");
+    CHECK(queue == NULL && lock == NULL && semaphore == NULL && event == NULL && process == NULL);
+}
+
 TEST(unknown_flags_are_refused_and_named) {
     tine_queue_options_t of_queue = TINE_QUEUE_OPTIONS_INIT;
     tine_lock_options_t options = TINE_LOCK_OPTIONS_INIT;
