@@ -5,6 +5,7 @@ use std::os::fd::IntoRawFd;
 
 use super::status::tine_status_t;
 use super::{arg, guard, handle};
+use crate::error::Error;
 use crate::ipc::pipe::{self, Connection};
 
 /// One end of a pipe: sends and receives messages, whole or not at all.
@@ -32,6 +33,9 @@ pub unsafe extern "C" fn tine_pipe_new(
     guard::status(|| {
         let (out_a, out_b) = (arg::out(out_a, "out_a")?, arg::out(out_b, "out_b")?);
         let flags = arg::flags(flags, TINE_PIPE_SIMPLEX, "flags")?;
+        if out_a == out_b {
+            return Err(Error::invalid("out_b is out_a: one of the ends would be lost"));
+        }
         let (a, b) = pipe::pipe(flags & TINE_PIPE_SIMPLEX != 0)?;
         // SAFETY: contract O.
         unsafe {

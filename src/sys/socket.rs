@@ -28,8 +28,21 @@ pub fn adopt(fd: RawFd) -> Result<OwnedFd> {
         // SAFETY: writable out-values of that length.
         let failed = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, (&raw mut value).cast(), &mut length) } != 0;
         if failed || value != expected {
-            return Err(Error::invalid(format!("fd: {fd} is not an end of a pipe (a Unix socket that keeps messages apart)")));
+            let why = match failed && errno() == libc::EBADF {
+                true => "is not an open descriptor",
+                false => "is not an end of a pipe (a Unix socket that keeps messages apart)",
+            };
+            return Err(Error::invalid(format!("fd: {fd} {why}")));
         }
+    }
+    // SAFETY: zeros are a valid address, and the call fills as much of it as there is room for.
+    let connected = unsafe {
+        let mut address: libc::sockaddr_un = std::mem::zeroed();
+        let mut length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+        libc::getpeername(fd, (&raw mut address).cast(), &mut length) == 0
+    };
+    if !connected {
+        return Err(Error::invalid(format!("fd: {fd} is not an end of a pipe (it is not connected)")));
     }
     // SAFETY: plain numbers; then the caller gives it up.
     unsafe {

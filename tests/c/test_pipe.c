@@ -577,9 +577,15 @@ TEST(a_connection_is_made_of_a_descriptor) {
     CHECK_STATUS(tine_connection_from_fd(ends_of_pipe[0], 0, &copy), TINE_EINVAL);
     CHECK_STATUS(tine_connection_from_fd(stream[0], 0, &copy), TINE_EINVAL);
     CHECK_STATUS(tine_connection_from_fd(-1, 0, &copy), TINE_EINVAL);
-    CHECK_MESSAGE("fd");
+    CHECK_MESSAGE("fd: -1 is not an open descriptor");
     CHECK_STATUS(tine_connection_from_fd(stream[0], 2, &copy), TINE_EINVAL);
+    CHECK_STATUS(tine_connection_from_fd(socket(AF_UNIX, SOCK_SEQPACKET, 0), 0, &copy), TINE_EINVAL);
+    CHECK_MESSAGE("not connected");
     CHECK(copy == NULL);
+    tine_connection_free(ends.a), ends.a = NULL; /* an end all the same */
+    CHECK_OK(tine_connection_from_fd(dup(tine_connection_fd(ends.b)), 0, &copy));
+    CHECK_STATUS(tine_connection_recv(copy, NULL, 0, TINE_FOREVER, NULL), TINE_EEOF);
+    tine_connection_free(copy), copy = NULL;
     CHECK(fcntl(ends_of_pipe[0], F_GETFD) >= 0 && fcntl(stream[0], F_GETFD) >= 0); /* stay the caller's */
     release(ends);
 }
@@ -647,6 +653,8 @@ TEST(bad_arguments_are_refused) {
     CHECK_STATUS(tine_pipe_new(0, NULL, &none), TINE_EINVAL);
     CHECK_MESSAGE("out_a");
     CHECK_STATUS(tine_pipe_new(0, &none, NULL), TINE_EINVAL);
+    CHECK_STATUS(tine_pipe_new(0, &none, &none), TINE_EINVAL);
+    CHECK_MESSAGE("out_b is out_a");
     CHECK_STATUS(tine_connection_send(NULL, "x", 1, 0), TINE_EINVAL);
     CHECK_STATUS(tine_connection_send(ends.a, NULL, 1, 0), TINE_EINVAL);
     CHECK_STATUS(tine_connection_send(ends.a, "x", 1, -2), TINE_EINVAL);
