@@ -148,21 +148,21 @@ enum Want<'a> {
 
 /// Two connected ends; simplex: the first receives and the second sends.
 pub fn pipe(simplex: bool) -> Result<(Connection, Connection)> {
-    let (a, b) = socket::seqpacket_pair()?;
+    let (a, b) = socket::seqpacket_pair().map_err(|error| error.context("pipe"))?;
     let [of_a, of_b] = if simplex { [Direction::Receives, Direction::Sends] } else { [Direction::Both; 2] };
     Ok((Connection::new(a, of_a)?, Connection::new(b, of_b)?))
 }
 
 impl Connection {
     fn new(socket: OwnedFd, direction: Direction) -> Result<Connection> {
-        let turn = slab::place()?;
+        let turn = slab::place().map_err(|error| error.context("pipe"))?;
         Connection::with_turn(socket, direction, turn)
     }
 
     /// Takes over a descriptor of an end that another process handed on. On failure it stays the caller's.
     pub fn from_fd(fd: RawFd, receives_only: bool) -> Result<Connection> {
         // First what else can fail.
-        let turn = slab::place()?;
+        let turn = slab::place().map_err(|error| error.context("connection"))?;
         let direction = if receives_only { Direction::Receives } else { Direction::Both };
         Connection::with_turn(socket::adopt(fd)?, direction, turn)
     }
@@ -187,8 +187,8 @@ impl Connection {
         if length <= INLINE_MAX && inner.transmit(Content::Inline, length, data, None, &deadline)? {
             return Ok(());
         }
-        let memory = memory::create(c"tine-message", length)?;
-        file::write_at(memory.as_fd(), data, 0).map_err(|errno| sys::failure(errno, "pwrite"))?;
+        let memory = memory::create(c"tine-message", length).map_err(|error| error.context("connection"))?;
+        file::write_at(memory.as_fd(), data, 0).map_err(|errno| sys::failure(errno, "connection: pwrite of a large message"))?;
         memory::seal(memory.as_fd())?;
         inner.transmit_surely(Content::Large, length, memory.as_raw_fd(), &deadline)
     }
@@ -344,7 +344,7 @@ impl Inner {
                 Err(Refused::WouldBlock) => call.sleep_to_send(deadline)?,
                 Err(Refused::TooLong) => return Ok(false),
                 Err(Refused::Gone) => return Err(Error::new(Kind::EndOfFile, "connection: the other end is gone")),
-                Err(Refused::Failed(errno)) => return Err(sys::failure(errno, "sendmsg")),
+                Err(Refused::Failed(errno)) => return Err(sys::failure(errno, "connection: sendmsg")),
             }
         }
     }
@@ -478,7 +478,7 @@ fn fetch(memory: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> Result<usize> {
     match file::read_at(memory.as_fd(), buffer, 0) {
         Ok(true) => Ok(buffer.len()),
         Ok(false) => Err(failed(Step::Corrupt)),
-        Err(errno) => Err(sys::failure(errno, "pread")),
+        Err(errno) => Err(sys::failure(errno, "connection: pread of a large message")),
     }
 }
 
@@ -505,7 +505,7 @@ fn failed(step: Step) -> Error {
             Kind::MessageSize,
             "connection: the next message is of the other kind (a descriptor, or bytes); nothing was taken",
         ),
-        Step::Failed(errno) => sys::failure(errno, "recvmsg"),
+        Step::Failed(errno) => sys::failure(errno, "connection: recvmsg"),
         _ => Error::new(Kind::Corrupt, "connection: what the other end sent is no message; it was dropped"),
     }
 }

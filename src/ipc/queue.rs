@@ -124,7 +124,8 @@ impl Queue {
         let Some(capacity) = capacity else { return Err(Error::invalid("queue: capacity is above 2,147,483,647 messages")) };
         let max_bytes = if max_bytes == 0 { LARGE_DEFAULT } else { max_bytes as u64 };
 
-        let segment = Segment::create(c"tine:queue", size_of::<QueueShared>() + ring_bytes)?;
+        let length = size_of::<QueueShared>() + ring_bytes;
+        let segment = Segment::create(c"tine:queue", length).map_err(|error| error.context("queue"))?;
         let shared: Object<QueueShared> = segment.object(0)?;
         let ring = segment.bytes(size_of::<QueueShared>(), ring_bytes)?;
         let w = Thread::current();

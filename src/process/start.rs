@@ -57,16 +57,17 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
     let name = name_for(options.name);
     let own_exit_pipe = role::get().and_then(|role| role.exit_pipe);
     let host_pid = process::pid();
+    let of_process = |error: Error| error.context(format_args!("process \"{}\"", name.to_string_lossy()));
     loop {
-        let record = Record::new()?;
+        let record = Record::new().map_err(of_process)?;
         // What the child watches.
-        let host_fd = pidfd::open_self()?;
-        let exit_pipe = if host_fd.is_none() { Some(fd::pipe()?) } else { None };
+        let host_fd = pidfd::open_self().map_err(of_process)?;
+        let exit_pipe = if host_fd.is_none() { Some(fd::pipe().map_err(of_process)?) } else { None };
 
         let gate = fork_gate::close()?;
         stdio::flush_before_fork();
         let blocked = Blocked::all();
-        let pid = match fork::fork().map_err(fork_failure)? {
+        let pid = match fork::fork().map_err(fork_failure).map_err(of_process)? {
             Forked::Child => {
                 leave_exit_pipe_of_parent(own_exit_pipe);
                 let setup = Setup {
@@ -98,7 +99,7 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
                 let _ = wait::reap_blocking(wait::Child::Pid(pid));
                 // Refused although it once was not: a filter was installed since. Once more, without.
                 match error {
-                    Some(error) => return Err(error),
+                    Some(error) => return Err(of_process(error)),
                     None => pidfd::give_up(),
                 }
             }

@@ -33,7 +33,7 @@ pub struct Event {
 
 impl Event {
     pub fn new() -> Result<Event> {
-        Ok(Event { shared: slab::place()? })
+        Ok(Event { shared: slab::place().map_err(|error| error.context("event"))? })
     }
 
     pub fn set(&self) -> Result<()> {

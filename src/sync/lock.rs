@@ -28,7 +28,7 @@ pub struct Lock {
 
 impl Lock {
     pub fn new(recursive: bool) -> Result<Lock> {
-        let cell: Object<RobustCell> = slab::place()?;
+        let cell: Object<RobustCell> = slab::place().map_err(|error| error.context("lock"))?;
         Thread::current().store(&cell.small[small::FLAGS], u32::from(recursive), Relaxed);
         Ok(Lock { cell, recursive })
     }

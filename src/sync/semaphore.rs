@@ -61,7 +61,7 @@ impl Semaphore {
         if initial > maximum {
             return Err(Error::invalid(format!("semaphore: initial {initial} is above the maximum {maximum}")));
         }
-        let shared: Object<SemaphoreShared> = slab::place()?;
+        let shared: Object<SemaphoreShared> = slab::place().map_err(|error| error.context("semaphore"))?;
         Thread::current().store(shared.state(), initial << 1, Relaxed);
         Ok(Semaphore { shared, maximum })
     }

@@ -57,7 +57,8 @@ pub fn create_empty(name: &CStr) -> Result<OwnedFd> {
 pub fn extend(fd: BorrowedFd, offset: usize, length: usize) -> Result<()> {
     let limit = file_size_limit();
     if offset.checked_add(length).is_none_or(|end| end as u64 > limit) {
-        return Err(Error::new(Kind::NoSpace, format!("{length} bytes of shared memory exceed RLIMIT_FSIZE ({limit})")));
+        let why = format!("{length} bytes of shared memory from {offset} on exceed RLIMIT_FSIZE ({limit})");
+        return Err(Error::new(Kind::NoSpace, why));
     }
     check_room(length)?;
     allocate(fd.as_raw_fd(), offset, length)

@@ -1,6 +1,7 @@
 /* What a program does around the library: closed standard streams, signal handlers. */
 #include <fcntl.h>
 
+#include <sys/resource.h>
 #include <sys/time.h>
 #include "test.h"
 
@@ -102,4 +103,44 @@ TEST(the_interrupt_check_is_asked_whatever_kind_of_handler_there_is) {
     CHECK_OK(tine_process_stop(process, 0));
     tine_pool_free(pool), tine_async_free(async), tine_process_free(process), tine_semaphore_free(semaphore);
     tine_event_free(event), tine_queue_free(queue), tine_connection_free(a), tine_connection_free(b);
+}
+
+static rlim_t limit(int resource, rlim_t most) { /* answers what it was */
+    struct rlimit limits;
+    CHECK_INT(getrlimit(resource, &limits), 0);
+    const rlim_t before = limits.rlim_cur;
+    limits.rlim_cur = most;
+    CHECK_INT(setrlimit(resource, &limits), 0);
+    return before;
+}
+#define REFUSED(call, status, object) (CHECK_STATUS(call, status), CHECK_MESSAGE(object))
+/* Whatever is made. */
+static void make_all(tine_status_t status) {
+    tine_pool_t *pool = NULL;
+    tine_process_t *process = NULL;
+    tine_lock_t *lock = NULL;
+    tine_semaphore_t *semaphore = NULL;
+    tine_event_t *event = NULL;
+    tine_queue_t *queue = NULL;
+    tine_connection_t *a = NULL, *b = NULL;
+    REFUSED(tine_queue_new(NULL, &queue), status, "queue: ");
+    REFUSED(tine_lock_new(NULL, &lock), status, "lock: ");
+    REFUSED(tine_semaphore_new(0, 0, NULL, &semaphore), status, "semaphore: ");
+    REFUSED(tine_event_new(NULL, &event), status, "event: ");
+    REFUSED(tine_process_start(seven, NULL, NULL, &process), status, "process \"Process-1\": ");
+    REFUSED(tine_pipe_new(0, &a, &b), status, "pipe: ");
+    REFUSED(tine_pool_new(NULL, &pool), status, "pool: ");
+    CHECK(!pool && !process && !lock && !semaphore && !event && !queue && !a && !b);
+}
+
+TEST(without_descriptors_every_message_names_the_object) {
+    const rlim_t before = limit(RLIMIT_NOFILE, 3);
+    make_all(TINE_EMFILE);
+    limit(RLIMIT_NOFILE, before);
+}
+
+TEST(with_a_limit_on_file_sizes_every_message_names_the_object) {
+    const rlim_t before = limit(RLIMIT_FSIZE, 100);
+    make_all(TINE_ENOSPC);
+    limit(RLIMIT_FSIZE, before);
 }
