@@ -13,7 +13,8 @@
  * - Constructors fill a `T **out`; `_free` accepts NULL and cannot fail. No call may be running on a handle that is freed, except
  *   calls that are asleep after `_close`.
  * - Option structs begin with `size`: start from the INIT macro and set fields by name. NULL = defaults; 0 = default of each field.
- * - Threads: every function may be called from any thread at any time, unless its text says otherwise.
+ * - Threads: every function may be called from any thread at any time, unless its text says otherwise. None may be called in a
+ *   signal handler.
  * - Fork: handles of queues, pipes, locks, semaphores and events work in a forked child; those of processes and pools answer
  *   TINE_EFORKED there, and freeing them touches nothing of the parent's.
  */
@@ -1196,13 +1197,15 @@ void tine_free(void *memory);
 void tine_set_log(tine_log_fn log, void *user_data);
 
 /**
- * Sets this thread's interrupt check. Without one, waits go on after a signal.
+ * Sets this thread's interrupt check. Without one, waits go on after a signal. It is asked whether the handler restarts system calls
+ * (SA_RESTART) or not, and not inside the handler.
  *
  * @param check      Asked when a signal interrupts a wait of this thread; non-zero ends the call with TINE_EINTR. NULL = none.
  * @param user_data  Passed on; borrowed until it is replaced.
  * @since 0.1.0
  */
-void tine_set_interrupt_check(tine_interrupt_fn check, void *user_data);
+void tine_set_interrupt_check(tine_interrupt_fn check,
+                              void *user_data);
 
 /**
  * How many processors this process may use: the least of those that the calling thread may run on, those that are online, and the

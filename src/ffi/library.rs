@@ -54,7 +54,8 @@ pub unsafe extern "C" fn tine_set_log(log: tine_log_fn, user_data: *mut c_void) 
     });
 }
 
-/// Sets this thread's interrupt check. Without one, waits go on after a signal.
+/// Sets this thread's interrupt check. Without one, waits go on after a signal. It is asked whether the handler restarts system calls
+/// (SA_RESTART) or not, and not inside the handler.
 ///
 /// @param check      Asked when a signal interrupts a wait of this thread; non-zero ends the call with TINE_EINTR. NULL = none.
 /// @param user_data  Passed on; borrowed until it is replaced.
