@@ -146,8 +146,17 @@ impl Table {
         }
     }
 
+    /// Memory for one more task. What its end needs is there before it begins: whoever submits can be told that there is none.
+    fn make_room(&mut self) -> Result<()> {
+        let returned = self.slots.len() + 1 - self.free.len();
+        let room = self.slots.try_reserve(1).and_then(|()| self.free.try_reserve(returned));
+        let room = room.and_then(|()| self.deliveries.try_reserve(self.pending + 1));
+        room.map_err(|_| Error::new(Kind::NoMemory, "pool: no memory for one more task"))
+    }
+
     /// Gives the task a slot and room for its argument; the caller has seen that it is admitted.
     pub fn reserve(&mut self, spec: &TaskSpec, job: &Arc<Job>) -> Result<u32> {
+        self.make_room()?;
         let fresh = self.slots.len() as u32;
         let slot = self.free.last().copied().unwrap_or(fresh);
         self.records.reach(&self.files.tasks, (slot as usize + 1) * size_of::<TaskRecord>())?;

@@ -3,7 +3,7 @@
 
 #include <sys/resource.h>
 #include <sys/time.h>
-#include "test.h"
+#include "process_tools.h"
 
 static int32_t echo(const void *arg, size_t arg_len, tine_task_t *task) { return tine_task_reply(task, arg, arg_len) < 0; }
 static int32_t seven(void *user_data) { return (void)user_data, 7; }
@@ -143,4 +143,48 @@ TEST(with_a_limit_on_file_sizes_every_message_names_the_object) {
     const rlim_t before = limit(RLIMIT_FSIZE, 100);
     make_all(TINE_ENOSPC);
     limit(RLIMIT_FSIZE, before);
+}
+
+static size_t address_space(void) {
+    FILE *file = fopen("/proc/self/statm", "re");
+    size_t pages = 0;
+    CHECK(file != NULL && fscanf(file, "%zu", &pages) == 1 && fclose(file) == 0);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+static int32_t wait_for_the_event(const void *arg, size_t arg_len, tine_task_t *task) {
+    return (void)arg, (void)arg_len, tine_event_wait(tine_task_worker_state(task), TINE_FOREVER) < 0;
+}
+static int32_t keep(void *user_data, void **out_state) { return *out_state = user_data, 0; }
+
+/* The account of pending tasks grows with them: where it cannot, the one who submits is told, and the rest goes on. */
+TEST(no_memory_for_one_more_task_is_an_answer) {
+    enum { BEFORE = 4000, SMALL = 20000 };
+    static void *small[SMALL];
+    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+    tine_pool_stats_t stats = TINE_POOL_STATS_INIT;
+    tine_pool_t *pool = NULL;
+    tine_event_t *event = NULL;
+    tine_status_t status = TINE_OK;
+    uint64_t submitted = BEFORE;
+    if (under_asan()) SKIP("it needs all addresses");
+    if (under_valgrind()) SKIP("it has memory of its own");
+    CHECK_OK(tine_event_new(NULL, &event));
+    options.workers = 1, options.initializer = keep, options.user_data = event;
+    CHECK_OK(tine_pool_new(&options, &pool));
+    for (int i = 0; i < BEFORE; i++) CHECK_OK(tine_pool_submit(pool, wait_for_the_event, NULL, 0, NULL, NULL));
+    for (int i = 0; i < SMALL; i++) CHECK((small[i] = malloc(64)) != NULL);
+    for (int i = 0; i < SMALL - 1; i++) free(small[i]); /* the last keeps the others from the system */
+    const rlim_t before = limit(RLIMIT_AS, address_space() + (100 << 10));
+    for (; status == TINE_OK && submitted < 3 * BEFORE; submitted += status == TINE_OK)
+        status = tine_pool_submit(pool, wait_for_the_event, NULL, 0, NULL, NULL);
+    limit(RLIMIT_AS, before);
+    CHECK_INT(status, TINE_ENOMEM);
+    CHECK_MESSAGE("no memory for one more task");
+    CHECK_OK(tine_event_set(event));
+    CHECK_OK(tine_pool_submit(pool, wait_for_the_event, NULL, 0, NULL, NULL));
+    CHECK_OK(tine_pool_close(pool));
+    CHECK_OK(tine_pool_join(pool, TINE_FOREVER));
+    CHECK_OK(tine_pool_stats(pool, &stats));
+    CHECK_INT(stats.done, submitted + 1);
+    free(small[SMALL - 1]), tine_pool_free(pool), tine_event_free(event);
 }
