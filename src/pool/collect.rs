@@ -1,22 +1,21 @@
 //! What workers and nursery have written, and what follows from it.
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::board::phase;
 use super::host::{Cursor, Host, Lifecycle, Readers, State};
 use super::journal::seed;
-use super::nursery::message;
+use super::message::{self, Message};
 use super::roll::{self, explain, stage};
 use super::table::WorkerState;
 use crate::error::{Kind, Result};
 use crate::log::{self, Level};
 use crate::process::{ExitInfo, Reason};
 use crate::shm::Words;
+use crate::sys::now;
 use crate::sys::thread::Thread;
 use crate::sys::wait::Ending;
-use crate::sys::{now, nursery as os};
 
 /// Entries that are taken in at a time: who submits does not wait longer for the lock than these take.
 const BATCH: usize = 64;
@@ -208,7 +207,7 @@ impl Host {
     /// Tells the nursery something; answers the number of the command.
     pub(super) fn command(&self, state: &mut State, kind: u32, argument: i64) -> u32 {
         state.commands = state.commands.wrapping_add(1).max(1);
-        os::send(self.socket.as_fd(), &message::encode(kind, state.commands, argument));
+        message::send(&self.socket, Message { kind, number: state.commands, argument });
         state.commands
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::board::phase;
 use super::collect::{ORDERED, UNKNOWN};
 use super::host::{Host, Lifecycle};
-use super::nursery::message;
+use super::message;
 use super::roll::stage;
 use crate::error::{Error, Kind, Result};
 use crate::log::{self, Level};

@@ -12,7 +12,8 @@ use super::delivery;
 use super::host::{Cursor, Host, Readers, State};
 use super::journal::{self, Reader};
 use super::memory::{Claims, Files, Sizes, Tasks};
-use super::nursery::{Child, Nursery, message};
+use super::message::{self, Message, Received};
+use super::nursery::{Child, Nursery};
 use super::roll::{Roll, explain, stage, step};
 use super::table::Table;
 use super::task::Code;
@@ -25,7 +26,7 @@ use crate::sys::fd::PrivateFd;
 use crate::sys::fork::{self, Forked};
 use crate::sys::fork_gate::Member;
 use crate::sys::memory::{self, Access};
-use crate::sys::nursery::{self as os, Received};
+use crate::sys::nursery as os;
 use crate::sys::signal::Blocked;
 use crate::sys::thread::{self, Thread};
 use crate::sys::wait;
@@ -292,8 +293,8 @@ fn begin(nursery: Nursery, host_socket: &OwnedFd, roll: &Roll) -> Result<i32> {
 
     let deadline = Deadline::new(Timeout::Millis(BEGIN_MS));
     loop {
-        match os::receive(host_socket.as_fd()) {
-            Received::Message(started) => return Ok(message::decode(started).2 as i32),
+        match message::receive(host_socket) {
+            Received::Message(started) => return Ok(started.argument as i32),
             Received::Closed => return Err(why_not(roll)),
             Received::Nothing if deadline.passed() => break,
             Received::Nothing => {
@@ -302,7 +303,7 @@ fn begin(nursery: Nursery, host_socket: &OwnedFd, roll: &Roll) -> Result<i32> {
         }
     }
     // Dropping the socket ends it, when it comes to that.
-    os::send(host_socket.as_fd(), &message::encode(message::TERMINATE, 1, 0));
+    message::send(host_socket, Message { kind: message::TERMINATE, number: 1, argument: 0 });
     Err(Error::new(Kind::TimedOut, "its nursery did not begin in a minute"))
 }
 

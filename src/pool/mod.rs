@@ -13,6 +13,7 @@
 //! | [`worker`], [`task`] | a worker's life; a task as its function sees it |
 //! | [`spin`] | how long to look before sleeping |
 //! | [`roll`] | what the nursery tells of itself and of the processes that it forks |
+//! | [`message`] | what host and nursery tell each other through their socket |
 //! | [`nursery`] | the process that forks workers, knows how they ended and replaces them |
 //!
 //! # Memory by role
@@ -75,6 +76,7 @@ pub mod journal;
 pub mod make;
 pub mod map;
 pub mod memory;
+pub mod message;
 pub mod nursery;
 pub mod roll;
 pub mod spin;

@@ -6,12 +6,13 @@
 //! the host is gone (the other is a descriptor of the host's process, which no forked copy holds open).
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::board::{Board, phase};
 use super::journal;
+use super::message::{self, Message, Received};
 use super::roll::{self, Roll, stage, step};
 use super::task::Code;
 use super::worker;
@@ -21,32 +22,11 @@ use crate::shm::pool::LIVES;
 use crate::sys::descriptors::{self, Keep};
 use crate::sys::errno;
 use crate::sys::fork::{self, Forked};
-use crate::sys::nursery::{self as os, Credentials, Received};
+use crate::sys::nursery::{self as os, Credentials};
 use crate::sys::thread::Thread;
 use crate::sys::wait::{self, Ending, Seen, Usage};
 use crate::sys::{Deadline, fd, now, pidfd, poll, process, signal, stdio};
 use crate::timeout::Timeout;
-
-/// What goes through the socket: {kind 4, number 4, argument 8}.
-pub mod message {
-    use crate::sys::nursery::Message;
-
-    /// To the nursery: ends all workers: TERM, the argument's milliseconds (-1: without limit), KILL.
-    pub const TERMINATE: u32 = 1;
-    /// To the nursery: something on the host's memory has changed.
-    pub const LOOK: u32 = 2;
-    /// To the host: the workers are there. The argument is the nursery's number.
-    pub const STARTED: u32 = 3;
-
-    pub fn encode(kind: u32, number: u32, argument: i64) -> Message {
-        (u128::from(kind) | u128::from(number) << 32 | u128::from(argument as u64) << 64).to_ne_bytes()
-    }
-
-    pub fn decode(message: Message) -> (u32, u32, i64) {
-        let message = u128::from_ne_bytes(message);
-        (message as u32, (message >> 32) as u32, (message >> 64) as i64)
-    }
-}
 
 /// How long a worker may be stopped.
 const STOPPED_NS: u64 = 1_000_000_000;
@@ -207,7 +187,8 @@ impl Supervisor<'_> {
         }
         // A pool can do without the spare one; it is tried again.
         self.w.store(&self.nursery.roll.head.stage, stage::RUNNING, Release);
-        if !os::send(self.nursery.socket.as_fd(), &message::encode(message::STARTED, 0, self.own_pid.into())) {
+        let started = Message { kind: message::STARTED, number: 0, argument: self.own_pid.into() };
+        if !message::send(&self.nursery.socket, started) {
             self.end_all();
         }
     }
@@ -439,9 +420,8 @@ impl Supervisor<'_> {
 
     fn handle_messages(&mut self) {
         loop {
-            match os::receive(self.nursery.socket.as_fd()) {
-                Received::Message(message) => {
-                    let (kind, number, argument) = message::decode(message);
+            match message::receive(&self.nursery.socket) {
+                Received::Message(Message { kind, number, argument }) => {
                     if kind == message::TERMINATE {
                         self.begin_shutdown(argument);
                     }

@@ -5,7 +5,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::Duration;
 
-use super::errno;
 use super::fd::owned;
 use super::process::{read_file, write_path};
 use super::wait::{self, Child, Seen};
@@ -27,46 +26,6 @@ pub fn drain(fd: RawFd) {
     let mut buffer = [0u8; 512];
     // SAFETY: a writable buffer of that length.
     while unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) } > 0 {}
-}
-
-/// One message between host and nursery.
-pub type Message = [u8; 16];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    Message(Message),
-    Nothing,
-    /// The other side is gone.
-    Closed,
-}
-
-/// Sends without waiting; `false` where there is no room or nobody.
-pub fn send(socket: BorrowedFd, message: &Message) -> bool {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    loop {
-        // SAFETY: readable bytes of that length.
-        let sent = unsafe { libc::send(socket.as_raw_fd(), message.as_ptr().cast(), message.len(), flags) };
-        if sent >= 0 || errno() != libc::EINTR {
-            return sent == message.len() as isize;
-        }
-    }
-}
-
-/// Takes the next message, without waiting. What is not of the right length is no message.
-pub fn receive(socket: BorrowedFd) -> Received {
-    loop {
-        let mut message = [0u8; 16];
-        // SAFETY: writable bytes of that length.
-        let length = unsafe { libc::recv(socket.as_raw_fd(), message.as_mut_ptr().cast(), message.len(), libc::MSG_DONTWAIT) };
-        return match length {
-            16 => Received::Message(message),
-            1.. => continue,
-            0 => Received::Closed,
-            _ if errno() == libc::EINTR => continue,
-            _ if errno() == libc::EAGAIN => Received::Nothing,
-            _ => Received::Closed,
-        };
-    }
 }
 
 /// Standard input becomes /dev/null.
@@ -227,18 +186,6 @@ pub fn kill_own_group() -> ! {
 mod tests {
     use super::*;
     use crate::sys::process::pid;
-    use std::os::fd::AsFd;
-
-    #[test]
-    fn messages_arrive_whole_and_the_end_is_seen() {
-        let (a, b) = super::super::socket::seqpacket_pair().unwrap();
-        assert_eq!(receive(b.as_fd()), Received::Nothing);
-        assert!(send(a.as_fd(), &[7; 16]));
-        assert_eq!(receive(b.as_fd()), Received::Message([7; 16]));
-        drop(a);
-        assert_eq!(receive(b.as_fd()), Received::Closed);
-        assert!(!send(b.as_fd(), &[7; 16]));
-    }
 
     #[test]
     fn credentials_are_the_same_twice() {
