@@ -144,7 +144,7 @@ impl Host {
         (cursor.life, cursor.born, cursor.dead) = (cursor.life + 2, false, false);
         w.store64(&receipt.consumed, 0, Relaxed);
         // SYNC POINT: retired (release): who lives here now, or comes next, may use the first units; and the death has been counted.
-        w.store(&receipt.buried, retired, Release);
+        w.store(&receipt.retired, retired, Release);
         // It waits for that when many have died and nobody was looking.
         self.command(state, message::LOOK, 0);
     }

@@ -253,7 +253,7 @@ impl Supervisor<'_> {
     fn behind(&self, place: usize) -> u32 {
         let (child, receipt) = (self.children.get(place), self.nursery.board.tasks.receipts.get(place));
         // SYNC POINT: retired (acquire): the host has read what the dead wrote here, whose units may be used again.
-        child.map_or(0, |child| child.life).wrapping_sub(receipt.map_or(0, |receipt| self.w.load(&receipt.buried, Acquire)))
+        child.map_or(0, |child| child.life).wrapping_sub(receipt.map_or(0, |receipt| self.w.load(&receipt.retired, Acquire)))
     }
 
     /// Whether so many have died in a row that the host must say whether it goes on. It tells the nursery when it has counted one.

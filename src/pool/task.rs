@@ -132,7 +132,7 @@ impl Task {
 pub(super) fn consumed(board: &Board, place: u32, life: u32) -> Consumed {
     let (w, receipt) = (Thread::current(), board.tasks.receipts.get(place as usize)?);
     // SYNC POINT: retired (acquire): with it comes that nothing of this life was read yet, or what was.
-    let retired = w.load(&receipt.buried, Acquire);
+    let retired = w.load(&receipt.retired, Acquire);
     (retired == life - 1).then(|| w.load64(&receipt.consumed, Acquire))
 }
 

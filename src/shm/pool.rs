@@ -40,10 +40,10 @@ pub struct TaskHead {
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Receipt {
-    /// How much of its journal the host has read, of the life after the last one that it has buried.
+    /// How much of its journal the host has read, of the life after the last one that it has retired.
     pub consumed: Word64,
     /// How many births and deaths (see [`RollLine`]) the host is done with.
-    pub buried: Word,
+    pub retired: Word,
     rest: Word,
     rest2: [Word64; 6],
 }
@@ -106,7 +106,7 @@ pub struct Bell {
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct RollHead {
-    /// What the nursery is doing: `pool::nursery::stage`.
+    /// What the nursery is doing: `pool::roll::stage`.
     pub stage: Word,
     /// An errno: why it could not begin, or why it makes no more workers.
     pub errno: Word,
@@ -116,7 +116,7 @@ pub struct RollHead {
     pub killed: Word,
     /// How many of them would not die.
     pub stuck: Word,
-    /// What failed: `pool::nursery::step`.
+    /// What failed: `pool::roll::step`.
     pub step: Word,
     /// Workers that took the place of another.
     pub restarts: Word,
@@ -135,7 +135,7 @@ pub struct RollLine {
     pub pid: Word,
     /// How it ended: exit code, or signal.
     pub status: Word,
-    /// `pool::nursery::fate`.
+    /// `pool::roll::fate`.
     pub fate: Word,
     /// The units of the journal's file that it wrote begin here, and end there.
     pub first_unit: Word,
