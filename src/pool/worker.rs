@@ -13,6 +13,7 @@ use super::nursery::Nursery;
 use super::spin::Spin;
 use super::task::{Task, consumed, flags};
 use crate::process::children;
+use crate::process::foreign;
 use crate::process::role::{self, Role};
 use crate::shm::pool::TaskRecord;
 use crate::shm::{Window, Words};
@@ -110,7 +111,7 @@ impl Worker<'_> {
     }
 
     fn serve(mut self, mut journal: Writer) -> ! {
-        let state = match self.nursery.code.initialize() {
+        let state = match call_user(|| self.nursery.code.initialize()) {
             Ok(state) => state,
             Err(code) => {
                 let _ = journal.append(Entry { flags: flag::REFUSED, code, ..Entry::default() }, &[], self.consumed());
@@ -130,7 +131,7 @@ impl Worker<'_> {
         if worker.is_some() {
             self.work(&task);
         }
-        self.nursery.code.finalize(state);
+        call_user(|| self.nursery.code.finalize(state));
         self.write(&task, Entry { flags: flag::LEFT, ..Entry::default() });
         leave(0)
     }
@@ -285,7 +286,7 @@ impl Worker<'_> {
     fn call(&self, task: &Task, function: usize, argument: &Argument, length: usize, items: usize) -> Entry {
         let code = &self.nursery.code;
         if items <= 1 {
-            let code = code.run(function, argument.address, length, task);
+            let code = call_user(|| code.run(function, argument.address, length, task));
             Self::leave_if_copied(task, code);
             return task.reply_state().end(code);
         }
@@ -295,7 +296,8 @@ impl Worker<'_> {
                 break;
             }
             task.reply_state().begin_item(item);
-            let code = code.run(function, argument.address.wrapping_add(item * item_length), item_length, task);
+            let address = argument.address.wrapping_add(item * item_length);
+            let code = call_user(|| code.run(function, address, item_length, task));
             Self::leave_if_copied(task, code);
             task.reply_state().end_item(item, code);
         }
@@ -380,6 +382,11 @@ impl Worker<'_> {
             fork::exit_now(ORPHANED);
         }
     }
+}
+
+/// Calls a function of the user's. An exception that comes out of it ends the worker as abort(3) does.
+fn call_user<T>(body: impl FnOnce() -> T) -> T {
+    foreign::guard(|| std::process::abort(), body)
 }
 
 /// An argument, mapped as long as this lives.

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::children;
+use super::foreign;
 use super::record::{Record, exit_unstarted};
 use super::role::{self, Role};
 use crate::sys::fd::Known;
@@ -65,29 +66,12 @@ pub(super) fn run(setup: Setup, blocked: Blocked, body: impl FnOnce() -> i32) ->
 
 /// The value of the user's function, or the code for how else it ended.
 fn call(body: impl FnOnce() -> i32) -> i32 {
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        let foreign = LeaveOnForeignException;
-        let code = body();
-        std::mem::forget(foreign);
-        code
-    }));
+    let result = catch_unwind(AssertUnwindSafe(|| foreign::guard(|| leave(EXCEPTION), body)));
     result.unwrap_or_else(|payload| {
         // Dropping it may panic again.
         std::mem::forget(payload);
         PANICKED
     })
-}
-
-/// std aborts when it catches an exception that is not a panic. So the child leaves before that, while the frames above are being
-/// cleaned up.
-struct LeaveOnForeignException;
-
-impl Drop for LeaveOnForeignException {
-    fn drop(&mut self) {
-        if !thread::panicking() {
-            leave(EXCEPTION);
-        }
-    }
 }
 
 /// The end of a started child, also when it calls exit(3): its own children as at the end of any main, its output flushed, its code

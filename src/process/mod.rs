@@ -5,6 +5,7 @@
 //! | [`start`] | making a child: fork, the gate that it waits at, what goes wrong |
 //! | [`child`] | what the child does before and after the user's function |
 //! | [`children`] | the parent's side: waiting, signalling, reaping; and all children of this process |
+//! | [`foreign`] | exceptions that come out of a user's function |
 //! | [`handle`] | what the caller holds |
 //! | [`exit_info`] | how a process ended |
 //! | [`record`] | what the two tell each other in shared memory |
@@ -23,6 +24,7 @@
 mod child;
 pub mod children;
 mod exit_info;
+pub mod foreign;
 mod handle;
 mod record;
 pub mod role;
