@@ -80,7 +80,7 @@ fn allocate(fd: i32, offset: usize, length: usize) -> Result<()> {
 }
 
 /// Fails with ENOSPC where making `length` bytes would be answered with a signal instead: above RLIMIT_FSIZE (SIGXFSZ), and above
-/// what the memory control group has left (the OOM killer).
+/// what the memory control group or the machine has left (the OOM killer: memfds have no limit of their own).
 pub fn check_room(length: usize) -> Result<()> {
     let limit = file_size_limit();
     if length as u64 > limit {
@@ -94,6 +94,12 @@ pub fn check_room(length: usize) -> Result<()> {
                 format!("{length} bytes of shared memory exceed what the memory control group has left ({left})"),
             ));
         }
+        if let Some(left) = machine_headroom().filter(|&left| (length as u64) > left) {
+            return Err(Error::new(
+                Kind::NoSpace,
+                format!("{length} bytes of shared memory exceed what the machine has left ({left})"),
+            ));
+        }
     }
     Ok(())
 }
@@ -104,6 +110,16 @@ pub fn file_size_limit() -> u64 {
     // SAFETY: a writable rlimit; the resource exists.
     unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
     limit.rlim_cur
+}
+
+/// Bytes that the kernel could still give, by its own estimate.
+fn machine_headroom() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kilobytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    Some((kilobytes("MemAvailable")? + kilobytes("SwapFree").unwrap_or(0)) * 1024)
 }
 
 /// Bytes that the memory control group (version 2) of this process and its ancestors still allow; `None` where nothing limits.
