@@ -1,14 +1,14 @@
 //! Closing what a child should not have. Async-signal-safe: no allocation, no lock.
 
-use super::errno;
 use super::fd::{close_number, is_open};
 use super::process::write_path;
+use super::{errno, shared_file};
 
 /// What [`close_all_except`] keeps besides its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     Listed,
-    /// Also the memory of shared objects: memfds named "tine:…".
+    /// Also the memory of shared objects: memfds named "tine:…", and files of ours in /dev/shm.
     ListedAndSharedMemory,
 }
 
@@ -39,9 +39,10 @@ pub fn count_open() -> Option<usize> {
     for_each_open(|_| count += 1).then_some(count)
 }
 
-/// Whether `fd` is a memfd whose name begins with "tine:".
+/// Whether `fd` is a memfd whose name begins with "tine:", or a file in /dev/shm that begins with our mark (its name may be gone).
 fn is_shared_memory(fd: i32) -> bool {
     const PREFIX: &[u8] = b"/memfd:tine:";
+    const FOLDER: &[u8] = shared_file::FOLDER.as_bytes();
     let mut path = [0u8; 32];
     let path = write_path(&mut path, format_args!("/proc/self/fd/{fd}")).unwrap_or(c"");
     let mut link = [0u8; PREFIX.len()];
@@ -52,7 +53,14 @@ fn is_shared_memory(fd: i32) -> bool {
         // SAFETY: plain numbers.
         return unsafe { libc::fcntl(fd, libc::F_GET_SEALS) } >= 0;
     }
-    link == PREFIX
+    link == PREFIX || (link[..FOLDER.len()] == *FOLDER && link[FOLDER.len()] == b'/' && is_marked(fd))
+}
+
+fn is_marked(fd: i32) -> bool {
+    let mut mark = [0u8; shared_file::MARK.len()];
+    // SAFETY: writable bytes of that length.
+    let read = unsafe { libc::pread(fd, mark.as_mut_ptr().cast(), mark.len(), 0) };
+    read == mark.len() as isize && mark == shared_file::MARK
 }
 
 /// Calls `body` for each open descriptor but the one it reads the directory with. `body` may close what it is given. `false`:

@@ -24,6 +24,7 @@ pub mod per_process;
 pub mod pidfd;
 pub mod poll;
 pub mod process;
+pub mod shared_file;
 pub mod signal;
 pub mod socket;
 pub mod stdio;
