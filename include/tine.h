@@ -323,7 +323,7 @@ template <typename T> inline T init() {
 #define TINE_LOCK_RECURSIVE 1
 
 /**
- * An object with a name: opens the one that exists instead of failing with TINE_EEXIST.
+ * An object with a name: opens the one that exists, as it is, instead of failing with TINE_EEXIST.
  */
 #define TINE_OPEN_OR_CREATE 65536
 
@@ -422,6 +422,10 @@ typedef struct tine_semaphore_t tine_semaphore_t;
 
 /**
  * A block of memory that several processes see.
+ *
+ * All of it is there from the beginning, so touching it raises no SIGBUS later. Without a name it cannot shrink and vanishes with
+ * the last process that has it. With one it is a file in /dev/shm until tine_unlink(), and only a program of the same user that
+ * makes this file shorter can do harm. Every process may have it at another address: put offsets into it, not pointers.
  */
 typedef struct tine_shared_memory_t tine_shared_memory_t;
 
@@ -832,7 +836,8 @@ typedef struct tine_queue_options_t {
      */
     size_t size;
     /**
-     * NULL = no name: reached by inheritance. Names are not in this version.
+     * NULL = no name: reached by inheritance or by a token. A name is [A-Za-z0-9._-]{1,200}; it and the queue behind it, with the
+     * messages in it, stay until tine_unlink(), also when every process that used it is gone.
      */
     const char *name;
     /**
@@ -849,7 +854,7 @@ typedef struct tine_queue_options_t {
      */
     size_t max_bytes;
     /**
-     * TINE_QUEUE_*
+     * TINE_QUEUE_*, TINE_OPEN_OR_CREATE
      */
     uint32_t flags;
     /**
@@ -867,11 +872,12 @@ typedef struct tine_lock_options_t {
      */
     size_t size;
     /**
-     * NULL = no name: reached by inheritance. Names are not in this version.
+     * NULL = no name: reached by inheritance or by a token. A name is [A-Za-z0-9._-]{1,200}; it and the object behind it stay until
+     * tine_unlink(), also when every process that used it is gone. An object with a name costs a descriptor.
      */
     const char *name;
     /**
-     * TINE_LOCK_*
+     * TINE_LOCK_*, TINE_OPEN_OR_CREATE
      */
     uint32_t flags;
     /**
@@ -881,12 +887,12 @@ typedef struct tine_lock_options_t {
 } tine_lock_options_t;
 
 /**
- * How to make a semaphore; flags are TINE_SEMAPHORE_*.
+ * How to make a semaphore; flags are TINE_SEMAPHORE_* and TINE_OPEN_OR_CREATE.
  */
 typedef struct tine_lock_options_t tine_semaphore_options_t;
 
 /**
- * How to make an event; there are no flags.
+ * How to make an event; there are no flags but TINE_OPEN_OR_CREATE.
  */
 typedef struct tine_lock_options_t tine_event_options_t;
 
@@ -931,9 +937,12 @@ typedef struct tine_barrier_options_t {
 typedef struct tine_lock_options_t tine_shared_memory_options_t;
 
 /**
- * An object as bytes, to be sent to another process of the same user in the same pid namespace.
+ * An object as bytes, for another process of the same user in the same pid namespace: an argument of a task, a message, a word of a
+ * command line.
  *
- * Valid while the process that made it lives and holds the object.
+ * Valid while the process that made it lives and has not freed the handle that it was made of; so a token outlives neither. An object
+ * that must outlive the process gets a name. The first token of a handle costs a descriptor until the handle is freed. Attaching an
+ * object that this process has already gives another handle for the same memory.
  */
 typedef struct tine_token_t {
     /**
@@ -2155,12 +2164,13 @@ void tine_connection_free(struct tine_connection_t *connection);
  *
  * @param options    NULL = defaults.
  * @param out_queue  The new queue; free it with tine_queue_free().
- * @return TINE_OK; TINE_EINVAL; TINE_ENOTSUP for flags and a name; TINE_ENOSPC: no room for the shared memory (RLIMIT_FSIZE and the
- *         memory control group are asked before, so that no signal arrives later); TINE_ENOMEM, TINE_EMFILE.
+ * @return TINE_OK; TINE_EINVAL: unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the name is taken;
+ *         TINE_EPERM: by another user; what else tine_queue_open() answers; TINE_ENOTSUP for flags; TINE_ENOSPC: no room for the
+ *         shared memory (RLIMIT_FSIZE and the memory control group are asked before, so that no signal arrives later);
+ *         TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_queue_new(const struct tine_queue_options_t *options,
-                             struct tine_queue_t **out_queue);
+tine_status_t tine_queue_new(const struct tine_queue_options_t *options, struct tine_queue_t **out_queue);
 
 /**
  * Adds one message, waiting while the queue is full.
@@ -2392,7 +2402,8 @@ void tine_queue_free(struct tine_queue_t *queue);
  *
  * @param options   NULL = a plain lock without a name.
  * @param out_lock  The new lock; free it with tine_lock_free().
- * @return TINE_OK; TINE_EINVAL; TINE_ENOTSUP for a name; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
+ * @return TINE_OK; TINE_EINVAL: unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the name is taken;
+ *         TINE_EPERM: by another user; what else tine_lock_open() answers; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_lock_new(const struct tine_lock_options_t *options, struct tine_lock_t **out_lock);
@@ -2442,8 +2453,9 @@ void tine_lock_free(struct tine_lock_t *lock);
  * @param maximum        Permits that may be there; 0 = no bound (2,147,483,647).
  * @param options        NULL = defaults.
  * @param out_semaphore  The new semaphore; free it with tine_semaphore_free().
- * @return TINE_OK; TINE_EINVAL: initial above maximum, unknown flags; TINE_ENOTSUP for TINE_SEMAPHORE_TRACKED or a name;
- *         TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
+ * @return TINE_OK; TINE_EINVAL: initial above maximum, unknown flags, not a name, or the name of another kind of object;
+ *         TINE_ENOTSUP for TINE_SEMAPHORE_TRACKED; TINE_EEXIST: the name is taken; TINE_EPERM: by another user; what else
+ *         tine_semaphore_open() answers; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_semaphore_new(uint32_t initial,
@@ -2496,7 +2508,8 @@ void tine_semaphore_free(struct tine_semaphore_t *semaphore);
  *
  * @param options    NULL = defaults.
  * @param out_event  The new event; free it with tine_event_free().
- * @return TINE_OK; TINE_EINVAL; TINE_ENOTSUP for a name; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
+ * @return TINE_OK; TINE_EINVAL: unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the name is taken;
+ *         TINE_EPERM: by another user; what else tine_event_open() answers; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_event_new(const tine_event_options_t *options, struct tine_event_t **out_event);
@@ -2679,10 +2692,14 @@ void tine_barrier_free(struct tine_barrier_t *barrier);
 /**
  * Makes a block of shared memory, all zeros.
  *
- * @param length      Its length in bytes.
+ * With TINE_OPEN_OR_CREATE, a block that exists keeps its length and its bytes.
+ *
+ * @param length      Its length in bytes, at least 1.
  * @param options     NULL = defaults.
  * @param out_memory  The new block; free it with tine_shared_memory_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL: a length of 0, unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the
+ *         name is taken; TINE_EPERM: by another user; what else tine_shared_memory_open() answers; TINE_ENOSPC: no room
+ *         (RLIMIT_FSIZE, the memory control group, /dev/shm); TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_shared_memory_new(size_t length,
@@ -2690,10 +2707,10 @@ tine_status_t tine_shared_memory_new(size_t length,
                                      struct tine_shared_memory_t **out_memory);
 
 /**
- * The address of the block in this process.
+ * The address of the block in this process: the beginning of a page.
  *
- * @param memory  The block.
- * @return Always NULL: not in this version.
+ * @param memory  The block; NULL answers NULL.
+ * @return Its first byte; valid until the handle is freed, and as long as another handle or a lock in it is not.
  * @since 0.1.0
  */
 void *tine_shared_memory_data(struct tine_shared_memory_t *memory);
@@ -2701,8 +2718,8 @@ void *tine_shared_memory_data(struct tine_shared_memory_t *memory);
 /**
  * The length of the block, exactly what was asked for.
  *
- * @param memory  The block.
- * @return Always 0: not in this version.
+ * @param memory  The block; NULL answers 0.
+ * @return Bytes.
  * @since 0.1.0
  */
 size_t tine_shared_memory_length(const struct tine_shared_memory_t *memory);
@@ -2710,14 +2727,14 @@ size_t tine_shared_memory_length(const struct tine_shared_memory_t *memory);
 /**
  * The name of the block.
  *
- * @param memory  The block.
- * @return Always NULL: not in this version.
+ * @param memory  The block; NULL answers NULL.
+ * @return The name that it was made with, also after tine_unlink(); NULL without one. Valid as long as the handle.
  * @since 0.1.0
  */
 const char *tine_shared_memory_name(const struct tine_shared_memory_t *memory);
 
 /**
- * Frees this process's handle and mapping; others keep theirs.
+ * Frees this process's handle; others keep theirs. The memory is unmapped with the last handle, of the block or of a lock in it.
  *
  * @param memory  The block; NULL is fine.
  * @since 0.1.0
@@ -2727,7 +2744,7 @@ void tine_shared_memory_free(struct tine_shared_memory_t *memory);
 /**
  * Bytes that a lock takes inside a block of shared memory.
  *
- * @return Always 0: not in this version.
+ * @return The number, a multiple of 8.
  * @since 0.1.0
  */
 size_t tine_lock_footprint(void);
@@ -2735,11 +2752,14 @@ size_t tine_lock_footprint(void);
 /**
  * Makes a lock inside the caller's block of shared memory, next to the data that it guards.
  *
+ * Once for each lock, by one process, before others use tine_lock_at(). It costs neither a descriptor nor memory beyond its place.
+ *
  * @param memory    The block.
- * @param offset    Where in the block, in bytes; a multiple of 8.
- * @param options   NULL = a plain lock.
+ * @param offset    Where in the block, in bytes; a multiple of 8. What is there is written over.
+ * @param options   NULL = a plain lock. It has no name of its own.
  * @param out_lock  The lock; free it with tine_lock_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL: not a multiple of 8, beyond the end, unknown flags, a name; TINE_EBUSY: a lock is there and somebody
+ *         holds it.
  * @since 0.1.0
  */
 tine_status_t tine_lock_new_in(struct tine_shared_memory_t *memory,
@@ -2753,7 +2773,7 @@ tine_status_t tine_lock_new_in(struct tine_shared_memory_t *memory,
  * @param memory    The block.
  * @param offset    Where in the block, in bytes; a multiple of 8.
  * @param out_lock  The lock; free it with tine_lock_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL: not a multiple of 8, beyond the end, or there is no lock.
  * @since 0.1.0
  */
 tine_status_t tine_lock_at(struct tine_shared_memory_t *memory, size_t offset, struct tine_lock_t **out_lock);
@@ -2761,7 +2781,7 @@ tine_status_t tine_lock_at(struct tine_shared_memory_t *memory, size_t offset, s
 /**
  * Bytes that a semaphore takes inside a block of shared memory.
  *
- * @return Always 0: not in this version.
+ * @return The number, a multiple of 8.
  * @since 0.1.0
  */
 size_t tine_semaphore_footprint(void);
@@ -2769,12 +2789,15 @@ size_t tine_semaphore_footprint(void);
 /**
  * Makes a semaphore inside the caller's block of shared memory.
  *
+ * Once for each semaphore, by one process, before others use tine_semaphore_at().
+ *
  * @param memory         The block.
- * @param offset         Where in the block, in bytes; a multiple of 8.
+ * @param offset         Where in the block, in bytes; a multiple of 8. What is there is written over.
  * @param initial        Permits that are there at first.
  * @param maximum        Permits that may be there; 0 = no bound.
  * @param out_semaphore  The semaphore; free it with tine_semaphore_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL: not a multiple of 8, beyond the end, or initial above maximum; TINE_EBUSY: a semaphore is there and
+ *         somebody is inside of a call on it.
  * @since 0.1.0
  */
 tine_status_t tine_semaphore_new_in(struct tine_shared_memory_t *memory,
@@ -2789,7 +2812,7 @@ tine_status_t tine_semaphore_new_in(struct tine_shared_memory_t *memory,
  * @param memory         The block.
  * @param offset         Where in the block, in bytes; a multiple of 8.
  * @param out_semaphore  The semaphore; free it with tine_semaphore_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL: not a multiple of 8, beyond the end, or there is no semaphore; TINE_ECORRUPT.
  * @since 0.1.0
  */
 tine_status_t tine_semaphore_at(struct tine_shared_memory_t *memory, size_t offset, struct tine_semaphore_t **out_semaphore);
@@ -2837,17 +2860,21 @@ void tine_file_lock_free(struct tine_file_lock_t *lock);
  *
  * @param object     The object.
  * @param out_token  The token.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace; TINE_ENOENT: this process has closed the descriptor of the
+ *         object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_queue_token(const struct tine_queue_t *object, struct tine_token_t *out_token);
+tine_status_t tine_queue_token(const struct tine_queue_t *object,
+                               struct tine_token_t *out_token);
 
 /**
  * A handle for a queue of another process.
  *
  * @param token       What tine_queue_token() made.
  * @param out_object  The object; free it with tine_queue_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL: not a token, or of another kind of object; TINE_ENOENT: its maker has ended or freed the object;
+ *         TINE_EPERM: of another user; TINE_ENOTSUP: of another pid namespace or another version of the library, or there is no
+ *         /proc; TINE_ECORRUPT: the shared memory was written over; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_queue_attach(const struct tine_token_t *token, struct tine_queue_t **out_object);
@@ -2857,27 +2884,34 @@ tine_status_t tine_queue_attach(const struct tine_token_t *token, struct tine_qu
  *
  * @param name        Its name: [A-Za-z0-9._-]{1,200}.
  * @param out_object  The object; free it with tine_queue_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOENT: no such name; TINE_EINVAL: not a name, or of another kind of object; TINE_EPERM: of another user;
+ *         TINE_ENOTSUP: its users are in another pid namespace, it was made by another version of the library, or there is no /dev/shm;
+ *         TINE_ECORRUPT: its file was written over; TINE_EBUSY: a process was stopped inside of this call; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_queue_open(const char *name, struct tine_queue_t **out_object);
+tine_status_t tine_queue_open(const char *name,
+                              struct tine_queue_t **out_object);
 
 /**
  * Makes a token of a lock.
  *
  * @param object     The object.
  * @param out_token  The token.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace; TINE_ENOENT: this process has closed the descriptor of the
+ *         object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_lock_token(const struct tine_lock_t *object, struct tine_token_t *out_token);
+tine_status_t tine_lock_token(const struct tine_lock_t *object,
+                              struct tine_token_t *out_token);
 
 /**
  * A handle for a lock of another process.
  *
  * @param token       What tine_lock_token() made.
  * @param out_object  The object; free it with tine_lock_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL: not a token, or of another kind of object; TINE_ENOENT: its maker has ended or freed the object;
+ *         TINE_EPERM: of another user; TINE_ENOTSUP: of another pid namespace or another version of the library, or there is no
+ *         /proc; TINE_ECORRUPT: the shared memory was written over; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_lock_attach(const struct tine_token_t *token, struct tine_lock_t **out_object);
@@ -2887,27 +2921,34 @@ tine_status_t tine_lock_attach(const struct tine_token_t *token, struct tine_loc
  *
  * @param name        Its name: [A-Za-z0-9._-]{1,200}.
  * @param out_object  The object; free it with tine_lock_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOENT: no such name; TINE_EINVAL: not a name, or of another kind of object; TINE_EPERM: of another user;
+ *         TINE_ENOTSUP: its users are in another pid namespace, it was made by another version of the library, or there is no /dev/shm;
+ *         TINE_ECORRUPT: its file was written over; TINE_EBUSY: a process was stopped inside of this call; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_lock_open(const char *name, struct tine_lock_t **out_object);
+tine_status_t tine_lock_open(const char *name,
+                             struct tine_lock_t **out_object);
 
 /**
  * Makes a token of a semaphore.
  *
  * @param object     The object.
  * @param out_token  The token.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace; TINE_ENOENT: this process has closed the descriptor of the
+ *         object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_semaphore_token(const struct tine_semaphore_t *object, struct tine_token_t *out_token);
+tine_status_t tine_semaphore_token(const struct tine_semaphore_t *object,
+                                   struct tine_token_t *out_token);
 
 /**
  * A handle for a semaphore of another process.
  *
  * @param token       What tine_semaphore_token() made.
  * @param out_object  The object; free it with tine_semaphore_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL: not a token, or of another kind of object; TINE_ENOENT: its maker has ended or freed the object;
+ *         TINE_EPERM: of another user; TINE_ENOTSUP: of another pid namespace or another version of the library, or there is no
+ *         /proc; TINE_ECORRUPT: the shared memory was written over; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_semaphore_attach(const struct tine_token_t *token, struct tine_semaphore_t **out_object);
@@ -2917,27 +2958,34 @@ tine_status_t tine_semaphore_attach(const struct tine_token_t *token, struct tin
  *
  * @param name        Its name: [A-Za-z0-9._-]{1,200}.
  * @param out_object  The object; free it with tine_semaphore_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOENT: no such name; TINE_EINVAL: not a name, or of another kind of object; TINE_EPERM: of another user;
+ *         TINE_ENOTSUP: its users are in another pid namespace, it was made by another version of the library, or there is no /dev/shm;
+ *         TINE_ECORRUPT: its file was written over; TINE_EBUSY: a process was stopped inside of this call; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_semaphore_open(const char *name, struct tine_semaphore_t **out_object);
+tine_status_t tine_semaphore_open(const char *name,
+                                  struct tine_semaphore_t **out_object);
 
 /**
  * Makes a token of an event.
  *
  * @param object     The object.
  * @param out_token  The token.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace; TINE_ENOENT: this process has closed the descriptor of the
+ *         object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_event_token(const struct tine_event_t *object, struct tine_token_t *out_token);
+tine_status_t tine_event_token(const struct tine_event_t *object,
+                               struct tine_token_t *out_token);
 
 /**
  * A handle for an event of another process.
  *
  * @param token       What tine_event_token() made.
  * @param out_object  The object; free it with tine_event_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL: not a token, or of another kind of object; TINE_ENOENT: its maker has ended or freed the object;
+ *         TINE_EPERM: of another user; TINE_ENOTSUP: of another pid namespace or another version of the library, or there is no
+ *         /proc; TINE_ECORRUPT: the shared memory was written over; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_event_attach(const struct tine_token_t *token, struct tine_event_t **out_object);
@@ -2947,10 +2995,13 @@ tine_status_t tine_event_attach(const struct tine_token_t *token, struct tine_ev
  *
  * @param name        Its name: [A-Za-z0-9._-]{1,200}.
  * @param out_object  The object; free it with tine_event_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOENT: no such name; TINE_EINVAL: not a name, or of another kind of object; TINE_EPERM: of another user;
+ *         TINE_ENOTSUP: its users are in another pid namespace, it was made by another version of the library, or there is no /dev/shm;
+ *         TINE_ECORRUPT: its file was written over; TINE_EBUSY: a process was stopped inside of this call; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_event_open(const char *name, struct tine_event_t **out_object);
+tine_status_t tine_event_open(const char *name,
+                              struct tine_event_t **out_object);
 
 /**
  * Makes a token of a condition.
@@ -3017,17 +3068,21 @@ tine_status_t tine_barrier_open(const char *name, struct tine_barrier_t **out_ob
  *
  * @param object     The object.
  * @param out_token  The token.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace; TINE_ENOENT: this process has closed the descriptor of the
+ *         object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_shared_memory_token(const struct tine_shared_memory_t *object, struct tine_token_t *out_token);
+tine_status_t tine_shared_memory_token(const struct tine_shared_memory_t *object,
+                                       struct tine_token_t *out_token);
 
 /**
  * A handle for a block of shared memory of another process.
  *
  * @param token       What tine_shared_memory_token() made.
  * @param out_object  The object; free it with tine_shared_memory_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL: not a token, or of another kind of object; TINE_ENOENT: its maker has ended or freed the object;
+ *         TINE_EPERM: of another user; TINE_ENOTSUP: of another pid namespace or another version of the library, or there is no
+ *         /proc; TINE_ECORRUPT: the shared memory was written over; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_shared_memory_attach(const struct tine_token_t *token, struct tine_shared_memory_t **out_object);
@@ -3037,16 +3092,19 @@ tine_status_t tine_shared_memory_attach(const struct tine_token_t *token, struct
  *
  * @param name        Its name: [A-Za-z0-9._-]{1,200}.
  * @param out_object  The object; free it with tine_shared_memory_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOENT: no such name; TINE_EINVAL: not a name, or of another kind of object; TINE_EPERM: of another user;
+ *         TINE_ENOTSUP: its users are in another pid namespace, it was made by another version of the library, or there is no /dev/shm;
+ *         TINE_ECORRUPT: its file was written over; TINE_EBUSY: a process was stopped inside of this call; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_shared_memory_open(const char *name, struct tine_shared_memory_t **out_object);
+tine_status_t tine_shared_memory_open(const char *name,
+                                      struct tine_shared_memory_t **out_object);
 
 /**
- * Removes a name. The object lives on until its last handle is freed.
+ * Removes a name. The object lives on until its last handle is freed, and the name is free for another.
  *
  * @param name  The name of any object.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOENT: no such name; TINE_EINVAL: not a name; TINE_EPERM: of another user.
  * @since 0.1.0
  */
 tine_status_t tine_unlink(const char *name);

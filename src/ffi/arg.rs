@@ -4,7 +4,9 @@ use std::ffi::{CStr, c_char, c_void};
 use std::slice;
 
 use super::handle::null;
+use super::lock::TINE_OPEN_OR_CREATE;
 use crate::error::{Error, Kind, Result};
+use crate::shm::{Name, Naming};
 use crate::sys::Deadline;
 use crate::timeout::Timeout;
 
@@ -123,13 +125,27 @@ pub(super) unsafe fn length(out_len: *mut usize, result: Result<usize>) -> Resul
     Ok(())
 }
 
-/// Names are for a later version.
-pub(super) fn no_name(name: *const c_char, function: &str) -> Result<()> {
-    if name.is_null() {
-        Ok(())
-    } else {
-        Err(Error::new(Kind::NotSupported, format!("{function}: names are not in this version")))
+/// The name of an object.
+pub(super) unsafe fn name(name: *const c_char) -> Result<Name> {
+    // SAFETY: contract S.
+    unsafe { optional_text(name) }.ok_or_else(|| null("name")).and_then(Name::new)
+}
+
+/// What the options of a constructor say about names.
+pub(super) unsafe fn naming(name: *const c_char, flags: u32) -> Result<Naming> {
+    let opens = flags & TINE_OPEN_OR_CREATE != 0;
+    // SAFETY: contract S.
+    match unsafe { optional_text(name) } {
+        Some(text) if opens => Name::new(text).map(Naming::OpenOrCreate),
+        Some(text) => Name::new(text).map(Naming::New),
+        None if opens => Err(Error::invalid("options.flags: TINE_OPEN_OR_CREATE needs a name")),
+        None => Ok(Naming::None),
     }
+}
+
+/// For objects that lie in a block: they are found by their place.
+pub(super) fn no_name(name: *const c_char) -> Result<()> {
+    if name.is_null() { Ok(()) } else { Err(Error::invalid("options.name: an object inside a block has no name of its own")) }
 }
 
 /// Flags that this version knows and does not have.

@@ -1,6 +1,6 @@
 //! Events.
 
-use super::lock::tine_lock_options_t;
+use super::lock::{TINE_OPEN_OR_CREATE, tine_lock_options_t};
 use super::status::tine_status_t;
 use super::{arg, guard, handle, options};
 use crate::sync::Event;
@@ -8,14 +8,15 @@ use crate::sync::Event;
 /// A flag to wait for: between processes and between threads.
 pub struct tine_event_t(pub(super) Event);
 
-/// How to make an event; there are no flags.
+/// How to make an event; there are no flags but TINE_OPEN_OR_CREATE.
 pub type tine_event_options_t = tine_lock_options_t;
 
 /// Makes an event that is not set.
 ///
 /// @param options    NULL = defaults.
 /// @param out_event  The new event; free it with tine_event_free().
-/// @return TINE_OK; TINE_EINVAL; TINE_ENOTSUP for a name; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
+/// @return TINE_OK; TINE_EINVAL: unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the name is taken;
+///         TINE_EPERM: by another user; what else tine_event_open() answers; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_new(
@@ -25,10 +26,11 @@ pub unsafe extern "C" fn tine_event_new(
     guard::status(|| {
         // SAFETY: contract O.
         let (options, out) = unsafe { (options::read(options)?, arg::out(out_event, "out_event")?) };
-        arg::no_name(options.name, "tine_event_new")?;
         arg::flags(options.reserved, 0, "options.reserved")?;
-        arg::flags(options.flags, 0, "options.flags")?;
-        let event = Event::new()?;
+        let flags = arg::flags(options.flags, TINE_OPEN_OR_CREATE, "options.flags")?;
+        // SAFETY: contract S.
+        let naming = unsafe { arg::naming(options.name, flags)? };
+        let event = Event::named(&naming)?;
         // SAFETY: checked by `arg::out`.
         unsafe { handle::create(tine_event_t(event), out) };
         Ok(())

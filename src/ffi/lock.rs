@@ -16,7 +16,7 @@ pub struct tine_lock_t(pub(super) Lock);
 /// The owner may acquire it again, and releases it as often.
 pub const TINE_LOCK_RECURSIVE: u32 = 1;
 
-/// An object with a name: opens the one that exists instead of failing with TINE_EEXIST.
+/// An object with a name: opens the one that exists, as it is, instead of failing with TINE_EEXIST.
 pub const TINE_OPEN_OR_CREATE: u32 = 0x10000;
 
 /// How to make a lock, and every other object that takes no more than a name and flags.
@@ -25,9 +25,10 @@ pub const TINE_OPEN_OR_CREATE: u32 = 0x10000;
 pub struct tine_lock_options_t {
     /// Set by the INIT macro.
     pub size: usize,
-    /// NULL = no name: reached by inheritance. Names are not in this version.
+    /// NULL = no name: reached by inheritance or by a token. A name is [A-Za-z0-9._-]{1,200}; it and the object behind it stay until
+    /// tine_unlink(), also when every process that used it is gone. An object with a name costs a descriptor.
     pub name: *const c_char,
-    /// TINE_LOCK_*
+    /// TINE_LOCK_*, TINE_OPEN_OR_CREATE
     pub flags: u32,
     /// 0
     pub reserved: u32,
@@ -42,17 +43,19 @@ unsafe impl Sized0 for tine_lock_options_t {
 ///
 /// @param options   NULL = a plain lock without a name.
 /// @param out_lock  The new lock; free it with tine_lock_free().
-/// @return TINE_OK; TINE_EINVAL; TINE_ENOTSUP for a name; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
+/// @return TINE_OK; TINE_EINVAL: unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the name is taken;
+///         TINE_EPERM: by another user; what else tine_lock_open() answers; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_lock_new(options: *const tine_lock_options_t, out_lock: *mut *mut tine_lock_t) -> tine_status_t {
     guard::status(|| {
         // SAFETY: contract O.
         let (options, out) = unsafe { (options::read(options)?, arg::out(out_lock, "out_lock")?) };
-        arg::no_name(options.name, "tine_lock_new")?;
         arg::flags(options.reserved, 0, "options.reserved")?;
-        let recursive = arg::flags(options.flags, TINE_LOCK_RECURSIVE, "options.flags")? & TINE_LOCK_RECURSIVE != 0;
-        let lock = Lock::new(recursive)?;
+        let flags = arg::flags(options.flags, TINE_LOCK_RECURSIVE | TINE_OPEN_OR_CREATE, "options.flags")?;
+        // SAFETY: contract S.
+        let naming = unsafe { arg::naming(options.name, flags)? };
+        let lock = Lock::named(&naming, flags & TINE_LOCK_RECURSIVE != 0)?;
         // SAFETY: checked by `arg::out`.
         unsafe { handle::create(tine_lock_t(lock), out) };
         Ok(())

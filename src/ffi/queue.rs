@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_void};
 
+use super::lock::TINE_OPEN_OR_CREATE;
 use super::options::Sized0;
 use super::status::tine_status_t;
 use super::{arg, guard, handle, options};
@@ -25,7 +26,8 @@ pub const TINE_QUEUE_GROW: u32 = 2;
 pub struct tine_queue_options_t {
     /// Set by the INIT macro.
     pub size: usize,
-    /// NULL = no name: reached by inheritance. Names are not in this version.
+    /// NULL = no name: reached by inheritance or by a token. A name is [A-Za-z0-9._-]{1,200}; it and the queue behind it, with the
+    /// messages in it, stay until tine_unlink(), also when every process that used it is gone.
     pub name: *const c_char,
     /// Messages; 0 = bounded by bytes only.
     pub capacity: usize,
@@ -34,7 +36,7 @@ pub struct tine_queue_options_t {
     pub capacity_bytes: usize,
     /// Bytes that large messages may take together, in whole pages; 0 = 2 GiB. No message may be longer.
     pub max_bytes: usize,
-    /// TINE_QUEUE_*
+    /// TINE_QUEUE_*, TINE_OPEN_OR_CREATE
     pub flags: u32,
     /// 0
     pub reserved: u32,
@@ -59,8 +61,10 @@ pub struct tine_bytes_t {
 ///
 /// @param options    NULL = defaults.
 /// @param out_queue  The new queue; free it with tine_queue_free().
-/// @return TINE_OK; TINE_EINVAL; TINE_ENOTSUP for flags and a name; TINE_ENOSPC: no room for the shared memory (RLIMIT_FSIZE and the
-///         memory control group are asked before, so that no signal arrives later); TINE_ENOMEM, TINE_EMFILE.
+/// @return TINE_OK; TINE_EINVAL: unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the name is taken;
+///         TINE_EPERM: by another user; what else tine_queue_open() answers; TINE_ENOTSUP for flags; TINE_ENOSPC: no room for the
+///         shared memory (RLIMIT_FSIZE and the memory control group are asked before, so that no signal arrives later);
+///         TINE_ENOMEM, TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_new(
@@ -70,12 +74,13 @@ pub unsafe extern "C" fn tine_queue_new(
     guard::status(|| {
         // SAFETY: contract O.
         let (options, out) = unsafe { (options::read(options)?, arg::out(out_queue, "out_queue")?) };
-        arg::no_name(options.name, "tine_queue_new")?;
         arg::flags(options.reserved, 0, "options.reserved")?;
-        arg::flags(options.flags, TINE_QUEUE_POLLABLE | TINE_QUEUE_GROW, "options.flags")?;
+        let flags = arg::flags(options.flags, TINE_QUEUE_POLLABLE | TINE_QUEUE_GROW | TINE_OPEN_OR_CREATE, "options.flags")?;
+        // SAFETY: contract S.
+        let naming = unsafe { arg::naming(options.name, flags)? };
         arg::not_yet_flags(options.flags, TINE_QUEUE_POLLABLE, "TINE_QUEUE_POLLABLE")?;
         arg::not_yet_flags(options.flags, TINE_QUEUE_GROW, "TINE_QUEUE_GROW")?;
-        let queue = Queue::new(options.capacity, options.capacity_bytes, options.max_bytes)?;
+        let queue = Queue::named(&naming, options.capacity, options.capacity_bytes, options.max_bytes)?;
         // SAFETY: checked by `arg::out`.
         unsafe { handle::create(tine_queue_t(queue), out) };
         Ok(())

@@ -1,6 +1,6 @@
 //! Semaphores.
 
-use super::lock::tine_lock_options_t;
+use super::lock::{TINE_OPEN_OR_CREATE, tine_lock_options_t};
 use super::status::tine_status_t;
 use super::{arg, guard, handle, options};
 use crate::sync::Semaphore;
@@ -11,7 +11,7 @@ pub struct tine_semaphore_t(pub(super) Semaphore);
 /// Permits belong to threads and come back when they die. Not in this version.
 pub const TINE_SEMAPHORE_TRACKED: u32 = 1;
 
-/// How to make a semaphore; flags are TINE_SEMAPHORE_*.
+/// How to make a semaphore; flags are TINE_SEMAPHORE_* and TINE_OPEN_OR_CREATE.
 pub type tine_semaphore_options_t = tine_lock_options_t;
 
 /// Makes a semaphore.
@@ -20,8 +20,9 @@ pub type tine_semaphore_options_t = tine_lock_options_t;
 /// @param maximum        Permits that may be there; 0 = no bound (2,147,483,647).
 /// @param options        NULL = defaults.
 /// @param out_semaphore  The new semaphore; free it with tine_semaphore_free().
-/// @return TINE_OK; TINE_EINVAL: initial above maximum, unknown flags; TINE_ENOTSUP for TINE_SEMAPHORE_TRACKED or a name;
-///         TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
+/// @return TINE_OK; TINE_EINVAL: initial above maximum, unknown flags, not a name, or the name of another kind of object;
+///         TINE_ENOTSUP for TINE_SEMAPHORE_TRACKED; TINE_EEXIST: the name is taken; TINE_EPERM: by another user; what else
+///         tine_semaphore_open() answers; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_semaphore_new(
@@ -33,11 +34,12 @@ pub unsafe extern "C" fn tine_semaphore_new(
     guard::status(|| {
         // SAFETY: contract O.
         let (options, out) = unsafe { (options::read(options)?, arg::out(out_semaphore, "out_semaphore")?) };
-        arg::no_name(options.name, "tine_semaphore_new")?;
         arg::flags(options.reserved, 0, "options.reserved")?;
-        arg::flags(options.flags, TINE_SEMAPHORE_TRACKED, "options.flags")?;
+        let flags = arg::flags(options.flags, TINE_SEMAPHORE_TRACKED | TINE_OPEN_OR_CREATE, "options.flags")?;
+        // SAFETY: contract S.
+        let naming = unsafe { arg::naming(options.name, flags)? };
         arg::not_yet_flags(options.flags, TINE_SEMAPHORE_TRACKED, "TINE_SEMAPHORE_TRACKED")?;
-        let semaphore = Semaphore::new(initial, maximum)?;
+        let semaphore = Semaphore::named(&naming, initial, maximum)?;
         // SAFETY: checked by `arg::out`.
         unsafe { handle::create(tine_semaphore_t(semaphore), out) };
         Ok(())

@@ -26,8 +26,8 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::error::{Error, Kind, Result};
-use crate::shm::layout::{QUEUE_MAGIC, QueueShared, SideShared};
-use crate::shm::{Bytes, Object, RobustCell, Segment, Woken, Words};
+use crate::shm::layout::{ObjectKind, QueueShared, SideShared};
+use crate::shm::{Bytes, HandedOn, Naming, Object, RobustCell, Segment, Woken, Words, handing_on};
 use crate::sync::ALL;
 use crate::sync::robust::{self, Taken};
 use crate::sys::heap::Buffer;
@@ -115,6 +115,11 @@ impl Queue {
     /// `capacity` messages (0 = bounded by bytes only) in `capacity_bytes` (0 = 256 KiB; rounded up to a power of two, at least
     /// 1 KiB); large messages together up to `max_bytes` (0 = 2 GiB).
     pub fn new(capacity: usize, capacity_bytes: usize, max_bytes: usize) -> Result<Queue> {
+        Queue::named(&Naming::None, capacity, capacity_bytes, max_bytes)
+    }
+
+    /// With a name; one that exists is opened as it is.
+    pub fn named(naming: &Naming, capacity: usize, capacity_bytes: usize, max_bytes: usize) -> Result<Queue> {
         let ring_bytes = match capacity_bytes {
             0 => RING_DEFAULT,
             bytes if bytes <= RING_MAX => bytes.next_power_of_two().max(RING_MIN),
@@ -124,16 +129,15 @@ impl Queue {
         let Some(capacity) = capacity else { return Err(Error::invalid("queue: capacity is above 2,147,483,647 messages")) };
         let max_bytes = if max_bytes == 0 { LARGE_DEFAULT } else { max_bytes as u64 };
 
-        let length = size_of::<QueueShared>() + ring_bytes;
-        let segment = Segment::create(c"tine:queue", length).map_err(|error| error.context("queue"))?;
-        let shared: Object<QueueShared> = segment.object(0)?;
-        let ring = segment.bytes(size_of::<QueueShared>(), ring_bytes)?;
-        let w = Thread::current();
-        w.store64(&shared.ring_bytes, ring_bytes as u64, Relaxed);
-        w.store64(&shared.capacity, capacity.into(), Relaxed);
-        w.store64(&shared.max_bytes, max_bytes, Relaxed);
-        w.store64(&shared.magic, QUEUE_MAGIC, Release);
-        Ok(Queue { shared, ring, ring_bytes, capacity, max_bytes })
+        handing_on::find(Segment::make(ObjectKind::Queue, size_of::<QueueShared>() + ring_bytes, naming, |segment| {
+            let w = Thread::current();
+            handing_on::complete(&segment.object(0)?, |shared: &QueueShared| {
+                w.store64(&shared.ring_bytes, ring_bytes as u64, Relaxed);
+                w.store64(&shared.capacity, capacity.into(), Relaxed);
+                w.store64(&shared.max_bytes, max_bytes, Relaxed);
+            });
+            Ok(())
+        })?)
     }
 
     #[inline]
@@ -679,6 +683,28 @@ impl Queue {
             self.ring.read(at, first);
             self.ring.read(0, second);
         }
+    }
+}
+
+impl HandedOn for Queue {
+    type Shared = QueueShared;
+
+    fn of(shared: Object<QueueShared>) -> Result<Queue> {
+        let w = Thread::current();
+        let corrupt = || Error::new(Kind::Corrupt, "queue: its shared memory was written over");
+        let ring_bytes = usize::try_from(w.load64(&shared.ring_bytes, Relaxed)).map_err(|_| corrupt())?;
+        let capacity = u32::try_from(w.load64(&shared.capacity, Relaxed)).map_err(|_| corrupt())?;
+        let max_bytes = w.load64(&shared.max_bytes, Relaxed);
+        let sound = ring_bytes.is_power_of_two() && (RING_MIN..=RING_MAX).contains(&ring_bytes);
+        if !sound || capacity > i32::MAX as u32 || max_bytes == 0 {
+            return Err(corrupt());
+        }
+        let ring = shared.segment().bytes(size_of::<QueueShared>(), ring_bytes).map_err(|_| corrupt())?;
+        Ok(Queue { shared, ring, ring_bytes, capacity, max_bytes })
+    }
+
+    fn object(&self) -> &Object<QueueShared> {
+        &self.shared
     }
 }
 

@@ -1,16 +1,170 @@
 //! The objects that lie in shared memory, all in one place: their layout is a second ABI, between processes, and [`VERSION`] is its
 //! number. The algorithms on them are in `sync` and `ipc`.
 
+use std::ffi::CStr;
 use std::mem::offset_of;
 
 use super::cell::RobustCell;
 use super::word::{Shared, Word, Word64};
+use crate::sys::shared_file::MARK;
 
 /// Goes up with every change below.
 pub const VERSION: u32 = 1;
 
-/// Marks a queue: "tineQUE" and the version.
-pub const QUEUE_MAGIC: u64 = 0x7469_6e65_5155_4500 | VERSION as u64;
+/// What can be handed on. The numbers are part of the layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ObjectKind {
+    /// Small objects of several kinds.
+    Slab = 1,
+    Queue = 2,
+    Lock = 3,
+    Semaphore = 4,
+    Event = 5,
+    Condition = 6,
+    Barrier = 7,
+    SharedMemory = 8,
+}
+
+impl ObjectKind {
+    pub fn of_number(number: u32) -> Option<ObjectKind> {
+        use ObjectKind::*;
+        [Slab, Queue, Lock, Semaphore, Event, Condition, Barrier, SharedMemory].into_iter().find(|kind| *kind as u32 == number)
+    }
+
+    /// As messages call it.
+    pub fn noun(self) -> &'static str {
+        match self {
+            ObjectKind::Slab => "a small object",
+            ObjectKind::Queue => "a queue",
+            ObjectKind::Lock => "a lock",
+            ObjectKind::Semaphore => "a semaphore",
+            ObjectKind::Event => "an event",
+            ObjectKind::Condition => "a condition",
+            ObjectKind::Barrier => "a barrier",
+            ObjectKind::SharedMemory => "a block of shared memory",
+        }
+    }
+
+    /// The same without an article: what an error begins with.
+    pub fn word(self) -> &'static str {
+        self.noun().split_once(' ').map_or("", |(_, word)| word)
+    }
+
+    /// What a memfd is called that holds one.
+    pub fn label(self) -> &'static CStr {
+        match self {
+            ObjectKind::Queue => c"tine:queue",
+            ObjectKind::SharedMemory => c"tine:memory",
+            _ => c"tine:slab",
+        }
+    }
+
+    /// "tn", the kind, the version.
+    pub const fn mark(self) -> u32 {
+        0x746e_0000 | (self as u32) << 8 | VERSION
+    }
+}
+
+const _: () = assert!(VERSION < 256);
+
+/// An object that says in shared memory what it is: written last when it is made, checked by whoever comes upon it there.
+pub trait Marked: Shared {
+    const KIND: ObjectKind;
+
+    /// The cell that it begins with, or that is held as long as it is in use.
+    fn cell(&self) -> &RobustCell;
+
+    fn mark(&self) -> &Word {
+        &self.cell().mark
+    }
+}
+
+impl Marked for RobustCell {
+    const KIND: ObjectKind = ObjectKind::Lock;
+    fn cell(&self) -> &RobustCell {
+        self
+    }
+}
+
+impl Marked for SemaphoreShared {
+    const KIND: ObjectKind = ObjectKind::Semaphore;
+    fn cell(&self) -> &RobustCell {
+        &self.section
+    }
+}
+
+impl Marked for EventShared {
+    const KIND: ObjectKind = ObjectKind::Event;
+    fn cell(&self) -> &RobustCell {
+        &self.section
+    }
+}
+
+impl Marked for QueueShared {
+    const KIND: ObjectKind = ObjectKind::Queue;
+    fn cell(&self) -> &RobustCell {
+        &self.producers.section
+    }
+}
+
+/// The first bytes of every segment: written before anybody else can see it, never changed but for the namespace, and read only by
+/// whoever maps the segment next, who believes nothing of it without looking.
+///
+/// | at | bytes | what |
+/// |---|---|---|
+/// | 0 | 8 | `sys::shared_file::MARK` |
+/// | 8 | 4 | [`VERSION`] |
+/// | 12 | 4 | the [`ObjectKind`] that the segment was made for |
+/// | 16 | 8 | the pid namespace of its users: the words hold thread numbers |
+/// | 24 | 8 | where the content begins |
+/// | 32 | 8 | the content's length |
+/// | 40 | 208 | the name, if it has one, and zeros |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHead {
+    pub version: u32,
+    pub kind: u32,
+    pub namespace: u64,
+    pub body: u64,
+    pub length: u64,
+    pub name: [u8; 208],
+}
+
+impl SegmentHead {
+    pub const LENGTH: usize = 256;
+    pub const NAMESPACE_AT: u64 = 16;
+
+    pub fn to_bytes(self) -> [u8; SegmentHead::LENGTH] {
+        let mut bytes = [0; SegmentHead::LENGTH];
+        bytes[..8].copy_from_slice(&MARK);
+        bytes[8..12].copy_from_slice(&self.version.to_ne_bytes());
+        bytes[12..16].copy_from_slice(&self.kind.to_ne_bytes());
+        bytes[16..24].copy_from_slice(&self.namespace.to_ne_bytes());
+        bytes[24..32].copy_from_slice(&self.body.to_ne_bytes());
+        bytes[32..40].copy_from_slice(&self.length.to_ne_bytes());
+        bytes[40..248].copy_from_slice(&self.name);
+        bytes
+    }
+
+    /// `None`: the mark is missing.
+    pub fn from_bytes(bytes: &[u8; SegmentHead::LENGTH]) -> Option<SegmentHead> {
+        let (mark, rest) = bytes.split_first_chunk::<8>()?;
+        let (version, rest) = rest.split_first_chunk()?;
+        let (kind, rest) = rest.split_first_chunk()?;
+        let (namespace, rest) = rest.split_first_chunk()?;
+        let (body, rest) = rest.split_first_chunk()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (name, _) = rest.split_first_chunk()?;
+        (*mark == MARK).then_some(SegmentHead {
+            version: u32::from_ne_bytes(*version),
+            kind: u32::from_ne_bytes(*kind),
+            namespace: u64::from_ne_bytes(*namespace),
+            body: u64::from_ne_bytes(*body),
+            length: u64::from_ne_bytes(*length),
+            name: *name,
+        })
+    }
+}
 
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -26,6 +180,11 @@ impl SemaphoreShared {
     #[inline]
     pub fn state(&self) -> &Word {
         &self.section.small[0]
+    }
+
+    /// Permits that may be there; set once.
+    pub fn maximum(&self) -> &Word {
+        &self.section.small[1]
     }
 }
 
@@ -93,11 +252,10 @@ impl SideShared {
 #[repr(C, align(128))]
 #[derive(Debug, Default)]
 pub struct QueueShared {
-    pub magic: Word64,
     pub ring_bytes: Word64,
     pub max_bytes: Word64,
     pub capacity: Word64,
-    rest: [Word64; 12],
+    rest: [Word64; 13],
     pub producers: SideShared,
     pub consumers: SideShared,
     /// Owned by the producer that sleeps on `consumers.bell()`, and by the consumer that sleeps on `producers.bell()`.

@@ -8,9 +8,13 @@
 
 pub mod bytes;
 pub mod cell;
+pub mod handing_on;
 pub mod layout;
+pub mod name;
 pub mod pool;
+mod registry;
 pub mod segment;
+pub mod shared_memory;
 pub mod slab;
 pub mod window;
 pub mod word;
@@ -18,7 +22,10 @@ pub mod words;
 
 pub use bytes::Bytes;
 pub use cell::RobustCell;
+pub use handing_on::{HandedOn, Token};
+pub use name::{Name, Naming};
 pub use segment::{Object, Segment};
+pub use shared_memory::SharedMemory;
 pub use window::{Array, View, Window};
 pub use word::{Shared, Word, Word64};
 pub use words::{Woken, Words};

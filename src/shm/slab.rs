@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
+use super::layout::{ObjectKind, SegmentHead};
 use super::segment::{Object, Segment};
 use super::word::Shared;
 use crate::error::Result;
 use crate::sys::per_process::PerProcess;
 
-const SLAB_LENGTH: usize = 16 << 10;
+/// With the head, four pages.
+const SLAB_LENGTH: usize = (16 << 10) - SegmentHead::LENGTH;
 /// A cache line: neighbours do not disturb each other.
 const SLOT_ALIGN: usize = 64;
 
@@ -31,7 +33,7 @@ pub fn place<T: Shared>() -> Result<Object<T>> {
         let segment = match &current.segment {
             Some(segment) if current.used + length <= SLAB_LENGTH => segment.clone(),
             _ => {
-                let segment = Segment::create(c"tine:slab", SLAB_LENGTH)?;
+                let segment = Segment::create(ObjectKind::Slab, SLAB_LENGTH)?;
                 current.used = 0;
                 current.segment.insert(segment).clone()
             }

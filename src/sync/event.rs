@@ -14,7 +14,7 @@ use super::ALL;
 use super::robust::{self, Taken};
 use crate::error::{Error, Kind, Result};
 use crate::shm::layout::EventShared;
-use crate::shm::{Object, Woken, Words, slab};
+use crate::shm::{HandedOn, Naming, Object, Woken, Words};
 use crate::sys::Deadline;
 use crate::sys::thread::Thread;
 
@@ -33,7 +33,11 @@ pub struct Event {
 
 impl Event {
     pub fn new() -> Result<Event> {
-        Ok(Event { shared: slab::place().map_err(|error| error.context("event"))? })
+        Event::named(&Naming::None)
+    }
+
+    pub fn named(naming: &Naming) -> Result<Event> {
+        Event::make(naming, |_| {})
     }
 
     pub fn set(&self) -> Result<()> {
@@ -50,6 +54,18 @@ impl Event {
 
     pub fn wait(&self, deadline: &Deadline) -> Result<()> {
         wait(Thread::current(), &self.shared, deadline, || self.shared.clone())
+    }
+}
+
+impl HandedOn for Event {
+    type Shared = EventShared;
+
+    fn of(shared: Object<EventShared>) -> Result<Event> {
+        Ok(Event { shared })
+    }
+
+    fn object(&self) -> &Object<EventShared> {
+        &self.shared
     }
 }
 

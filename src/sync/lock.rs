@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::robust::{self, OWNER, Taken};
 use crate::error::{Error, Kind, Note, Result};
-use crate::shm::{Object, RobustCell, Words, slab};
+use crate::shm::{HandedOn, Naming, Object, RobustCell, SharedMemory, Words};
 use crate::sys::Deadline;
 use crate::sys::thread::Thread;
 use crate::timeout::Timeout;
@@ -16,9 +16,10 @@ pub const DEPTH_MAX: u32 = 65_535;
 mod small {
     /// How often the owner acquired it again; written by the owner only.
     pub const DEPTH: usize = 0;
-    /// Bit 0: recursive.
     pub const FLAGS: usize = 1;
 }
+
+const RECURSIVE: u32 = 1;
 
 #[derive(Clone, Debug)]
 pub struct Lock {
@@ -28,9 +29,16 @@ pub struct Lock {
 
 impl Lock {
     pub fn new(recursive: bool) -> Result<Lock> {
-        let cell: Object<RobustCell> = slab::place().map_err(|error| error.context("lock"))?;
-        Thread::current().store(&cell.small[small::FLAGS], u32::from(recursive), Relaxed);
-        Ok(Lock { cell, recursive })
+        Lock::named(&Naming::None, recursive)
+    }
+
+    pub fn named(naming: &Naming, recursive: bool) -> Result<Lock> {
+        Lock::make(naming, |cell| prepare(cell, recursive))
+    }
+
+    /// In a block of the user.
+    pub fn new_in(memory: &SharedMemory, offset: usize, recursive: bool) -> Result<Lock> {
+        memory.make(offset, |cell| prepare(cell, recursive))
     }
 
     #[inline]
@@ -47,6 +55,23 @@ impl Lock {
     pub fn is_held(&self) -> bool {
         is_held(Thread::current(), &self.cell)
     }
+}
+
+impl HandedOn for Lock {
+    type Shared = RobustCell;
+
+    fn of(cell: Object<RobustCell>) -> Result<Lock> {
+        let recursive = Thread::current().load(&cell.small[small::FLAGS], Relaxed) & RECURSIVE != 0;
+        Ok(Lock { cell, recursive })
+    }
+
+    fn object(&self) -> &Object<RobustCell> {
+        &self.cell
+    }
+}
+
+fn prepare(cell: &RobustCell, recursive: bool) {
+    Thread::current().store(&cell.small[small::FLAGS], if recursive { RECURSIVE } else { 0 }, Relaxed);
 }
 
 impl Drop for Lock {

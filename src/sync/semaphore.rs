@@ -27,7 +27,7 @@ use super::ALL;
 use super::robust::{self, Taken};
 use crate::error::{Error, Kind, Result};
 use crate::shm::layout::SemaphoreShared;
-use crate::shm::{Object, Woken, Words, slab};
+use crate::shm::{HandedOn, Naming, Object, SharedMemory, Woken, Words};
 use crate::sys::Deadline;
 use crate::sys::thread::Thread;
 
@@ -54,16 +54,18 @@ pub struct Semaphore {
 impl Semaphore {
     /// `maximum` 0 = no bound.
     pub fn new(initial: u32, maximum: u32) -> Result<Semaphore> {
-        let maximum = if maximum == 0 { COUNT_MAX } else { maximum };
-        if maximum > COUNT_MAX {
-            return Err(Error::invalid(format!("semaphore: a maximum of {maximum} is above {COUNT_MAX}")));
-        }
-        if initial > maximum {
-            return Err(Error::invalid(format!("semaphore: initial {initial} is above the maximum {maximum}")));
-        }
-        let shared: Object<SemaphoreShared> = slab::place().map_err(|error| error.context("semaphore"))?;
-        Thread::current().store(shared.state(), initial << 1, Relaxed);
-        Ok(Semaphore { shared, maximum })
+        Semaphore::named(&Naming::None, initial, maximum)
+    }
+
+    pub fn named(naming: &Naming, initial: u32, maximum: u32) -> Result<Semaphore> {
+        let maximum = check(initial, maximum)?;
+        Semaphore::make(naming, |shared| prepare(shared, initial, maximum))
+    }
+
+    /// In a block of the user.
+    pub fn new_in(memory: &SharedMemory, offset: usize, initial: u32, maximum: u32) -> Result<Semaphore> {
+        let maximum = check(initial, maximum)?;
+        memory.make(offset, |shared| prepare(shared, initial, maximum))
     }
 
     #[inline]
@@ -80,6 +82,39 @@ impl Semaphore {
         let state = Thread::current().load(self.shared.state(), Relaxed);
         if is_odd(state) { 0 } else { state >> 1 }
     }
+}
+
+impl HandedOn for Semaphore {
+    type Shared = SemaphoreShared;
+
+    fn of(shared: Object<SemaphoreShared>) -> Result<Semaphore> {
+        match Thread::current().load(shared.maximum(), Relaxed) {
+            maximum @ 1..=COUNT_MAX => Ok(Semaphore { shared, maximum }),
+            _ => Err(Error::new(Kind::Corrupt, "semaphore: its shared memory was written over")),
+        }
+    }
+
+    fn object(&self) -> &Object<SemaphoreShared> {
+        &self.shared
+    }
+}
+
+/// The maximum that these two come to.
+fn check(initial: u32, maximum: u32) -> Result<u32> {
+    let maximum = if maximum == 0 { COUNT_MAX } else { maximum };
+    if maximum > COUNT_MAX {
+        return Err(Error::invalid(format!("semaphore: a maximum of {maximum} is above {COUNT_MAX}")));
+    }
+    if initial > maximum {
+        return Err(Error::invalid(format!("semaphore: initial {initial} is above the maximum {maximum}")));
+    }
+    Ok(maximum)
+}
+
+fn prepare(shared: &SemaphoreShared, initial: u32, maximum: u32) {
+    let w = Thread::current();
+    w.store(shared.maximum(), maximum, Relaxed);
+    w.store(shared.state(), initial << 1, Relaxed);
 }
 
 /// `keep` is asked for what keeps the memory if the call will sleep: the handle may be freed meanwhile.

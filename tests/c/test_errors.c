@@ -315,15 +315,9 @@ TEST(each_thread_has_its_own_message) {
 
 TEST(what_is_not_in_this_version_says_so) {
     tine_condition_t *condition = NULL;
-    tine_lock_options_t named = TINE_LOCK_OPTIONS_INIT;
-    tine_lock_t *lock = NULL;
     CHECK_STATUS(tine_condition_new(NULL, &condition), TINE_ENOTSUP);
     CHECK_MESSAGE("tine_condition_new: not in this version");
     CHECK(condition == NULL);
-    named.name = "jobs";
-    CHECK_STATUS(tine_lock_new(&named, &lock), TINE_ENOTSUP);
-    CHECK_MESSAGE("tine_lock_new");
-    CHECK(lock == NULL);
 }
 
 /* Makes one of each, once with success and once in vain. */

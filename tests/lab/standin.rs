@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use tine::ffi::status::{TINE_ETIMEDOUT, TINE_OK, TINE_OWNER_DIED};
+use tine::shm::layout::ObjectKind;
 use tine::shm::{Object, RobustCell, Segment};
 use tine::sys::thread::Thread;
 use tine::sys::{Deadline, futex};
@@ -35,7 +36,7 @@ struct StandIn {
 
 impl StandIn {
     fn new(fault: Fault) -> StandIn {
-        let segment: Arc<Segment> = Segment::create(c"tine:standin", 4096).expect("memory");
+        let segment: Arc<Segment> = Segment::create(ObjectKind::Slab, 4096).expect("memory");
         StandIn { cell: segment.object(0).expect("inside"), fault }
     }
 }
