@@ -73,7 +73,7 @@ TEST(unknown_flags_are_refused) {
 
 TEST(nothing_is_left_of_a_block) {
     tine_shared_memory_free(new_block(1));
-    const int fds = test_count_fds(), mappings = test_count_mappings(NULL);
+    const int fds = test_count_fds(), mappings = test_count_mappings("tine:");
     for (int i = 0; i < 100; i++) {
         tine_shared_memory_t *memory = new_block(100000);
         tine_lock_t *lock = NULL;
@@ -82,7 +82,7 @@ TEST(nothing_is_left_of_a_block) {
         tine_shared_memory_free(memory);
     }
     CHECK_INT(test_count_fds(), fds);
-    CHECK_INT(test_count_mappings(NULL), mappings);
+    CHECK_INT(test_count_mappings("tine:"), mappings);
 }
 
 /* A table of rows, each with a lock beside what it guards. */
@@ -107,11 +107,11 @@ static int32_t count_rows(void *user_data) {
 }
 TEST(a_lock_lies_beside_what_it_guards) {
     tine_shared_memory_t *memory = new_block(ROWS * row_bytes());
-    const int fds = test_count_fds(), mappings = test_count_mappings(NULL);
+    const int fds = test_count_fds(), mappings = test_count_mappings("tine:");
     tine_lock_t *locks[ROWS];
     for (size_t row = 0; row < ROWS; row++) CHECK_OK(tine_lock_new_in(memory, row * row_bytes(), NULL, &locks[row]));
     CHECK_INT(test_count_fds(), fds);
-    CHECK_INT(test_count_mappings(NULL), mappings);
+    CHECK_INT(test_count_mappings("tine:"), mappings);
     tine_process_t *children[WORKERS];
     for (int i = 0; i < WORKERS; i++) CHECK_OK(tine_process_start(count_rows, memory, NULL, &children[i]));
     uint64_t sum = 0;
