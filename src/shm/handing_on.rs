@@ -115,6 +115,8 @@ impl Token {
         }
         let found = shared_file::of_process(self.pid, self.descriptor).map_err(|error| match error.kind() {
             Kind::NotFound => freed(),
+            // A zombie is nobody's.
+            Kind::Access | Kind::NotPermitted if process::has_ended(self.pid) => ended(),
             Kind::Access | Kind::NotPermitted => self.not_permitted(),
             _ => error.context("token"),
         })?;

@@ -61,6 +61,16 @@ pub fn is_stopped(pid: i32) -> Option<bool> {
     Some(state == 'T')
 }
 
+/// Whether nothing is left of process `pid` but its number, or not even that: a zombie holds no memory and no descriptor.
+pub fn has_ended(pid: i32) -> bool {
+    let mut path = [0u8; 32];
+    let Some(path) = write_path(&mut path, format_args!("/proc/{pid}/stat")) else { return false };
+    let mut text = [0u8; 1024];
+    let Some(text) = read_file(path, &mut text) else { return true };
+    let after_name = text.iter().rposition(|&byte| byte == b')');
+    after_name.and_then(|at| text.get(at + 2)).is_some_and(|state| b"ZX".contains(state))
+}
+
 /// A short string made without allocation; `None` where it does not fit.
 pub(super) fn write_path<'a>(buffer: &'a mut [u8; 32], text: std::fmt::Arguments) -> Option<&'a CStr> {
     let mut writer = Cursor { buffer: &mut buffer[..31], at: 0 };
