@@ -218,14 +218,14 @@ pub trait HandedOn: Sized {
         find(Segment::open(Self::Shared::KIND, name)?)
     }
 
-    /// An object of a fixed size: a new one that `init` prepares, or the one that has the name.
-    fn make(naming: &Naming, init: impl Fn(&Self::Shared)) -> Result<Self> {
+    /// A new object that `init` prepares, with `tail` bytes of zeros directly behind it, or the one that has the name.
+    fn make(naming: &Naming, tail: usize, init: impl Fn(&Self::Shared)) -> Result<Self> {
         if *naming == Naming::None {
-            let object = slab::place().map_err(|error| error.context(Self::Shared::KIND.word()))?;
+            let object = slab::place_with_tail(tail).map_err(|error| error.context(Self::Shared::KIND.word()))?;
             complete(&object, init);
             return Self::of(object);
         }
-        let length = size_of::<Self::Shared>();
+        let length = size_of::<Self::Shared>().saturating_add(tail);
         find(Segment::make(Self::Shared::KIND, length, naming, |segment| {
             complete(&segment.object(0)?, &init);
             Ok(())

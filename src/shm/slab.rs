@@ -27,9 +27,18 @@ static CURRENT: PerProcess<Current> = PerProcess::new();
 
 /// A fresh `T`, all zeros.
 pub fn place<T: Shared>() -> Result<Object<T>> {
+    place_with_tail(0)
+}
+
+/// A fresh `T` with `tail` bytes directly behind it, all zeros. What is larger than a slab gets a memfd of its own.
+pub fn place_with_tail<T: Shared>(tail: usize) -> Result<Object<T>> {
     const { assert!(size_of::<T>() <= SLAB_LENGTH && align_of::<T>() <= SLOT_ALIGN) };
+    let length = size_of::<T>().saturating_add(tail);
+    if length > SLAB_LENGTH {
+        return Segment::create(ObjectKind::Slab, length)?.object(0);
+    }
     CURRENT.with(|current| {
-        let length = size_of::<T>().next_multiple_of(SLOT_ALIGN);
+        let length = length.next_multiple_of(SLOT_ALIGN);
         let segment = match &current.segment {
             Some(segment) if current.used + length <= SLAB_LENGTH => segment.clone(),
             _ => {
@@ -55,5 +64,15 @@ mod tests {
         let second = place::<[Word; 4]>().unwrap();
         first[3].atomic().store(7, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(second[0].atomic().load(std::sync::atomic::Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_tail_may_be_longer_than_a_slab() {
+        let long = place_with_tail::<[Word; 4]>(SLAB_LENGTH).unwrap();
+        assert!(long.segment().object::<Word>(SLAB_LENGTH + 12).is_ok());
+        assert!(place_with_tail::<[Word; 4]>(usize::MAX).is_err());
+        let short = place_with_tail::<[Word; 4]>(500).unwrap();
+        let next = place::<[Word; 4]>().unwrap();
+        assert!(!std::sync::Arc::ptr_eq(short.segment(), next.segment()) || next.offset() >= short.offset() + 516);
     }
 }

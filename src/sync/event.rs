@@ -37,7 +37,7 @@ impl Event {
     }
 
     pub fn named(naming: &Naming) -> Result<Event> {
-        Event::make(naming, |_| {})
+        Event::make(naming, 0, |_| {})
     }
 
     pub fn set(&self) -> Result<()> {

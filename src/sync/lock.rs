@@ -33,7 +33,7 @@ impl Lock {
     }
 
     pub fn named(naming: &Naming, recursive: bool) -> Result<Lock> {
-        Lock::make(naming, |cell| prepare(cell, recursive))
+        Lock::make(naming, 0, |cell| prepare(cell, recursive))
     }
 
     /// In a block of the user.

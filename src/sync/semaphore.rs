@@ -59,7 +59,7 @@ impl Semaphore {
 
     pub fn named(naming: &Naming, initial: u32, maximum: u32) -> Result<Semaphore> {
         let maximum = check(initial, maximum)?;
-        Semaphore::make(naming, |shared| prepare(shared, initial, maximum))
+        Semaphore::make(naming, 0, |shared| prepare(shared, initial, maximum))
     }
 
     /// In a block of the user.
