@@ -6,6 +6,7 @@ use std::ptr;
 use tine::ffi::event::{
     tine_event_clear, tine_event_free, tine_event_is_set, tine_event_new, tine_event_set, tine_event_t, tine_event_wait,
 };
+use tine::ffi::handing_on::{tine_queue_attach, tine_queue_token, tine_token_t};
 use tine::ffi::lock::{
     TINE_LOCK_RECURSIVE, tine_lock_acquire, tine_lock_free, tine_lock_is_held, tine_lock_new, tine_lock_options_t,
     tine_lock_release, tine_lock_t,
@@ -68,6 +69,17 @@ pub const KINDS: &[Kind] = &[
             ("close", close),
             ("get, closed", get),
         ],
+        sleeps: ("get", get_asleep),
+    },
+    Kind {
+        name: "queue, attached",
+        new: new_queue,
+        free: |queue| {
+            // SAFETY: a queue of this process, not used again.
+            unsafe { tine_queue_free(queue.cast()) }
+        },
+        before: &[("put", put), ("attach", attach)],
+        calls: &[("attach", attach), ("put", put), ("attach", attach), ("get", get), ("attach", attach)],
         sleeps: ("get", get_asleep),
     },
     Kind {
@@ -200,6 +212,26 @@ fn size(queue: *mut c_void) -> i32 {
 fn close(queue: *mut c_void) -> i32 {
     // SAFETY: a live queue.
     unsafe { tine_queue_close(queue.cast()) }
+}
+
+/// Another handle by a token; what can be done with it is done.
+fn attach(queue: *mut c_void) -> i32 {
+    let mut token = tine_token_t { bytes: [0; 32] };
+    let mut other = ptr::null_mut();
+    // SAFETY: a live queue, a live token, places for both.
+    let status = unsafe {
+        match tine_queue_token(queue.cast(), &mut token) {
+            TINE_OK => tine_queue_attach(&token, &mut other),
+            failed => failed,
+        }
+    };
+    if status == TINE_OK {
+        put(other.cast());
+        get(other.cast());
+        // SAFETY: a queue of this process, not used again.
+        unsafe { tine_queue_free(other) };
+    }
+    status
 }
 
 // ---- lock

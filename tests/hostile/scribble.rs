@@ -2,6 +2,8 @@
 
 use std::ptr;
 
+use tine::shm::layout::{QueueShared, SegmentHead};
+
 use crate::support::host::Mapping;
 use crate::support::random::Random;
 
@@ -33,7 +35,7 @@ pub enum Value {
 }
 
 /// Where a queue's words end and its ring begins; more than any other object has.
-pub const HEAD_WORDS: usize = 128;
+pub const HEAD_WORDS: usize = (SegmentHead::LENGTH + size_of::<QueueShared>()) / 4;
 
 /// Those for the whole of the memory, and those for each of the first words.
 pub fn patterns(words: usize) -> Vec<Pattern> {

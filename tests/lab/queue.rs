@@ -11,7 +11,7 @@ use tine::ffi::queue::{
     tine_queue_t,
 };
 use tine::ffi::status::{TINE_ECLOSED, TINE_EEMPTY, TINE_EFULL, TINE_OK};
-use tine::shm::layout::QueueShared;
+use tine::shm::layout::{QueueShared, SegmentHead};
 
 use crate::lock::runs;
 use crate::scene::{Books, Participant, Scene, Stage, Trial, Verdict, Victim};
@@ -41,7 +41,8 @@ impl QueueStage {
         let before = host::shared_mappings();
         let queue = open(capacity);
         let new = host::shared_mappings().into_iter().find(|mapping| mapping.name == "tine:queue" && !before.contains(mapping));
-        let shared = new.expect("a new queue has a mapping").start as *const QueueShared;
+        let shared = new.expect("a new queue has a mapping").start + SegmentHead::LENGTH;
+        let shared = shared as *const QueueShared;
         Box::new(QueueStage { queue, shared, capacity, length, got: RefCell::default() })
     }
 
