@@ -78,7 +78,7 @@ impl Token {
     fn make(kind: ObjectKind, segment: &Segment, offset: usize, pin: &Pin) -> Result<Token> {
         let pid = process::pid();
         let (namespace, birth) = (shared_file::pid_namespace(), process::start_time(pid));
-        let Some(birth) = birth.filter(|_| namespace != 0 && nursery::proc_is_ours()) else { return Err(no_proc()) };
+        let birth = birth.filter(|_| namespace != 0 && nursery::proc_is_ours()).ok_or_else(|| not_there(no_proc()))?;
         let position = segment.position(offset);
         let place = u32::try_from(position / UNIT).ok().filter(|_| position % UNIT == 0);
         let Some(place) = place else {
@@ -111,7 +111,7 @@ impl Token {
         let ended = || Error::new(Kind::NotFound, format!("token: process {}, which made it, has ended", self.pid));
         let freed = || Error::new(Kind::NotFound, format!("token: process {}, which made it, has freed the object", self.pid));
         if process::start_time(self.pid).map(|birth| birth as u32) != Some(self.birth) {
-            return Err(ended());
+            return Err(not_there(ended()));
         }
         let found = shared_file::of_process(self.pid, self.descriptor).map_err(|error| match error.kind() {
             Kind::NotFound => freed(),
@@ -123,7 +123,7 @@ impl Token {
         let facts = shared_file::facts(found.as_fd())?;
         let position = u64::from(self.place) * UNIT;
         if facts.identity.1 != self.inode || shared_file::position_in_process(self.pid, self.descriptor) != Some(position) {
-            return Err(freed());
+            return Err(not_there(freed()));
         }
         if facts.owner != shared_file::own_user() {
             return Err(self.not_permitted());
@@ -145,6 +145,14 @@ impl Token {
         let text =
             format!("token: process {} belongs to another user, or has changed its user and not its dumpable flag", self.pid);
         Error::new(Kind::NotPermitted, text)
+    }
+}
+
+/// What is not found in /proc may be there: looking takes a descriptor.
+fn not_there(error: Error) -> Error {
+    match fd::eventfd() {
+        Err(none) if none.kind() == Kind::NoDescriptors => none.context("token"),
+        _ => error,
     }
 }
 

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -312,6 +313,27 @@ TEST(a_token_ends_with_the_process_that_made_it) {
     CHECK_MESSAGE("has ended");
     CHECK_OK(tine_lock_acquire(lock, 0)); /* what was attached before stays */
     CHECK_OK(tine_lock_release(lock));
+    tine_lock_free(lock);
+}
+
+TEST(without_descriptors_no_token_is_told_to_be_gone) {
+    if (under_valgrind()) SKIP("valgrind limits descriptors itself");
+    tine_lock_t *lock = new_lock(), *attached = NULL;
+    const tine_token_t token = lock_token(lock);
+    int last = -1, low = 0;
+    struct rlimit limit = { 200, 200 };
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    while ((low = dup(0)) >= 0) last = low;
+    for (int room = 0; room < 5; room++, close(last--)) {
+        tine_lock_t *other = new_lock(); /* in the slab */
+        tine_token_t another;
+        const tine_status_t status = tine_lock_attach(&token, &attached), made = tine_lock_token(other, &another);
+        CHECK(status == TINE_EMFILE || (status == TINE_OK && room > 0));
+        CHECK(made == TINE_EMFILE || (made == TINE_OK && room > 0));
+        tine_lock_free(other);
+        if (status == TINE_OK) tine_lock_free(attached);
+        if (room == 4) CHECK(status == TINE_OK && made == TINE_OK);
+    }
     tine_lock_free(lock);
 }
 
