@@ -30,11 +30,11 @@ pub fn place<T: Shared>() -> Result<Object<T>> {
     place_with_tail(0)
 }
 
-/// A fresh `T` with `tail` bytes directly behind it, all zeros. What is larger than a slab gets a memfd of its own.
+/// A fresh `T` with `tail` bytes directly behind it, all zeros. What would take half a slab gets a memfd of its own.
 pub fn place_with_tail<T: Shared>(tail: usize) -> Result<Object<T>> {
     const { assert!(size_of::<T>() <= SLAB_LENGTH && align_of::<T>() <= SLOT_ALIGN) };
     let length = size_of::<T>().saturating_add(tail);
-    if length > SLAB_LENGTH {
+    if length >= SLAB_LENGTH / 2 {
         return Segment::create(ObjectKind::Slab, length)?.object(0);
     }
     CURRENT.with(|current| {
