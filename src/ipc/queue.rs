@@ -27,7 +27,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::error::{Error, Kind, Result};
 use crate::shm::layout::{ObjectKind, QueueShared, SideShared};
-use crate::shm::{Bytes, HandedOn, Naming, Object, RobustCell, Segment, Woken, Words, handing_on};
+use crate::shm::{Bytes, Extent, HandedOn, Naming, Object, RobustCell, Segment, Woken, Words, handing_on};
 use crate::sync::ALL;
 use crate::sync::robust::{self, Taken};
 use crate::sys::heap::Buffer;
@@ -129,15 +129,20 @@ impl Queue {
         let Some(capacity) = capacity else { return Err(Error::invalid("queue: capacity is above 2,147,483,647 messages")) };
         let max_bytes = if max_bytes == 0 { LARGE_DEFAULT } else { max_bytes as u64 };
 
-        handing_on::find(Segment::make(ObjectKind::Queue, size_of::<QueueShared>() + ring_bytes, naming, |segment| {
-            let w = Thread::current();
-            handing_on::complete(&segment.object(0)?, |shared: &QueueShared| {
-                w.store64(&shared.ring_bytes, ring_bytes as u64, Relaxed);
-                w.store64(&shared.capacity, capacity.into(), Relaxed);
-                w.store64(&shared.max_bytes, max_bytes, Relaxed);
-            });
-            Ok(())
-        })?)
+        handing_on::find(Segment::make(
+            ObjectKind::Queue,
+            Extent::whole(size_of::<QueueShared>() + ring_bytes),
+            naming,
+            |segment| {
+                let w = Thread::current();
+                handing_on::complete(&segment.object(0)?, |shared: &QueueShared| {
+                    w.store64(&shared.ring_bytes, ring_bytes as u64, Relaxed);
+                    w.store64(&shared.capacity, capacity.into(), Relaxed);
+                    w.store64(&shared.max_bytes, max_bytes, Relaxed);
+                });
+                Ok(())
+            },
+        )?)
     }
 
     #[inline]

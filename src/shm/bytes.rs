@@ -52,6 +52,12 @@ impl Bytes {
         true
     }
 
+    /// Where `length` bytes from `at` on lie in this process, for code of the caller that writes or reads them there.
+    pub fn place(&self, at: usize, length: usize) -> Option<*mut u8> {
+        let inside = at <= self.length && length <= self.length - at;
+        inside.then(|| self.address.as_ptr().wrapping_add(at))
+    }
+
     /// Stores eight aligned bytes; the others see them whole.
     #[inline]
     pub fn write_u64(&self, at: usize, value: u64) -> bool {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::layout::{Marked, ObjectKind, VERSION};
 use super::name::{Name, Naming};
-use super::{Object, Segment, slab};
+use super::{Extent, Object, Segment, slab};
 use crate::error::{Error, Kind, Result};
 use crate::sys::{fd, nursery, process, shared_file, thread};
 
@@ -209,7 +209,13 @@ pub trait HandedOn: Sized {
     fn of(object: Object<Self::Shared>) -> Result<Self>;
     fn object(&self) -> &Object<Self::Shared>;
 
+    /// Whether what others reach by a token would be the whole object.
+    fn may_be_handed_on(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn token(&self) -> Result<Token> {
+        self.may_be_handed_on()?;
         let object = self.object();
         Token::make(Self::Shared::KIND, object.segment(), object.offset(), object.pin())
     }
@@ -234,7 +240,7 @@ pub trait HandedOn: Sized {
             return Self::of(object);
         }
         let length = size_of::<Self::Shared>().saturating_add(tail);
-        find(Segment::make(Self::Shared::KIND, length, naming, |segment| {
+        find(Segment::make(Self::Shared::KIND, Extent::whole(length), naming, |segment| {
             complete(&segment.object(0)?, &init);
             Ok(())
         })?)

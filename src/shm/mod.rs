@@ -24,7 +24,7 @@ pub use bytes::Bytes;
 pub use cell::RobustCell;
 pub use handing_on::{HandedOn, Token};
 pub use name::{Name, Naming};
-pub use segment::{Object, Segment};
+pub use segment::{Extent, Object, Segment};
 pub use shared_memory::SharedMemory;
 pub use window::{Array, View, Window};
 pub use word::{Shared, Word, Word64};

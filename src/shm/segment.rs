@@ -41,23 +41,43 @@ pub struct Segment {
     pub(super) entry: AtomicPtr<Entry>,
 }
 
+/// How long the content is, and how much of it, from its beginning on, has memory at once. The rest needs `sys::file::make` before it
+/// is touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub length: usize,
+    pub there: usize,
+}
+
+impl Extent {
+    pub fn whole(length: usize) -> Extent {
+        Extent { length, there: length }
+    }
+}
+
 impl Segment {
     /// `length` bytes of zeros without a name.
     pub fn create(kind: ObjectKind, length: usize) -> Result<Arc<Segment>> {
-        let whole = whole_length(kind, length)?;
-        Segment::begin(memory::create(kind.label(), whole)?, kind, length, None)
+        Segment::create_unnamed(kind, Extent::whole(length))
+    }
+
+    fn create_unnamed(kind: ObjectKind, extent: Extent) -> Result<Arc<Segment>> {
+        let (whole, there) = (whole_length(kind, extent.length)?, whole_length(kind, extent.there)?);
+        let fd = memory::create(kind.label(), there)?;
+        memory::lengthen(fd.as_fd(), there, whole)?;
+        Segment::begin(fd, kind, extent.length, None)
     }
 
     /// The segment that `naming` says: a new one with what `init` writes, or the one with that name as it is.
     pub fn make(
         kind: ObjectKind,
-        length: usize,
+        extent: Extent,
         naming: &Naming,
         init: impl Fn(&Arc<Segment>) -> Result<()>,
     ) -> Result<Arc<Segment>> {
         let (name, opens) = match naming {
             Naming::None => {
-                let segment = Segment::create(kind, length).map_err(|error| error.context(kind.word()))?;
+                let segment = Segment::create_unnamed(kind, extent).map_err(|error| error.context(kind.word()))?;
                 return init(&segment).map(|()| segment);
             }
             Naming::New(name) => (name, false),
@@ -71,7 +91,7 @@ impl Segment {
                     opened => return opened,
                 }
             }
-            match Segment::create_named(kind, length, name, &init)? {
+            match Segment::create_named(kind, extent, name, &init)? {
                 Some(segment) => return Ok(segment),
                 None if !opens => {
                     return Err(Error::new(Kind::Exists, format!("name: \"{}\" is taken", name.shown())));
@@ -105,25 +125,24 @@ impl Segment {
     /// `None`: the name is taken.
     fn create_named(
         kind: ObjectKind,
-        length: usize,
+        extent: Extent,
         name: &Name,
         init: &impl Fn(&Arc<Segment>) -> Result<()>,
     ) -> Result<Option<Arc<Segment>>> {
-        let whole = whole_length(kind, length)?;
         if let Some(fd) = shared_file::create_unnamed()? {
-            let segment = Segment::fill(fd, kind, length, whole, name, init)?;
+            let segment = Segment::fill(fd, kind, extent, name, init)?;
             shared_file::lock(segment.fd(), shared_file::Lock::Shared);
             if let Some(given) = shared_file::give_name(segment.fd(), &name.path())? {
                 return Ok(given.then_some(segment));
             }
         }
-        Segment::create_by_draft(kind, length, name, init)
+        Segment::create_by_draft(kind, extent, name, init)
     }
 
     /// For systems without files that have no name, or without /proc: a file that others take for theirs if we are killed.
     fn create_by_draft(
         kind: ObjectKind,
-        length: usize,
+        extent: Extent,
         name: &Name,
         init: &impl Fn(&Arc<Segment>) -> Result<()>,
     ) -> Result<Option<Arc<Segment>>> {
@@ -138,7 +157,7 @@ impl Segment {
                 None => std::thread::sleep(std::time::Duration::from_millis(1)),
             }
         };
-        let filled = Segment::fill(fd, kind, length, whole_length(kind, length)?, name, init);
+        let filled = Segment::fill(fd, kind, extent, name, init);
         let Ok(segment) = filled else {
             let _ = shared_file::remove_name(&name.draft());
             return filled.map(Some);
@@ -151,13 +170,14 @@ impl Segment {
     fn fill(
         fd: OwnedFd,
         kind: ObjectKind,
-        length: usize,
-        whole: usize,
+        extent: Extent,
         name: &Name,
         init: &impl Fn(&Arc<Segment>) -> Result<()>,
     ) -> Result<Arc<Segment>> {
-        memory::extend(fd.as_fd(), 0, whole).map_err(|error| error.context(kind.word()))?;
-        let segment = Segment::begin(fd, kind, length, Some(name.clone()))?;
+        let (whole, there) = (whole_length(kind, extent.length)?, whole_length(kind, extent.there)?);
+        let made = memory::extend(fd.as_fd(), 0, there).and_then(|()| memory::lengthen(fd.as_fd(), there, whole));
+        made.map_err(|error| error.context(kind.word()))?;
+        let segment = Segment::begin(fd, kind, extent.length, Some(name.clone()))?;
         init(&segment).map(|()| segment)
     }
 
@@ -256,12 +276,17 @@ impl Segment {
     }
 
     /// Where in the file the byte `offset` of the content lies, and back.
-    pub(super) fn position(&self, offset: usize) -> u64 {
+    pub fn position(&self, offset: usize) -> u64 {
         (self.body + offset) as u64
     }
 
     pub(super) fn offset(&self, position: u64) -> Option<usize> {
         usize::try_from(position).ok()?.checked_sub(self.body)
+    }
+
+    /// The first offset in the content, from `offset` on, that lies at the beginning of a page of the file.
+    pub fn next_page(kind: ObjectKind, offset: usize) -> usize {
+        memory::whole_pages(body_of(kind) + offset) - body_of(kind)
     }
 
     /// The bytes of the content from `offset` on.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Segment;
 use super::handing_on::{self, HandedOn, Pin, Token};
 use super::layout::{Marked, ObjectKind};
 use super::name::{Name, Naming};
+use super::{Extent, Segment};
 use crate::error::{Error, Kind, Result};
 
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl SharedMemory {
         if length == 0 {
             return Err(Error::invalid("length: a block of 0 bytes is impossible"));
         }
-        Segment::make(ObjectKind::SharedMemory, length, naming, |_| Ok(())).map(SharedMemory::of)
+        Segment::make(ObjectKind::SharedMemory, Extent::whole(length), naming, |_| Ok(())).map(SharedMemory::of)
     }
 
     pub fn open(name: &Name) -> Result<SharedMemory> {

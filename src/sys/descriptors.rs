@@ -1,6 +1,6 @@
 //! Closing what a child should not have. Async-signal-safe: no allocation, no lock.
 
-use super::fd::{close_number, is_open};
+use super::fd::{close_number, is_doorbell, is_open};
 use super::process::write_path;
 use super::{errno, shared_file};
 
@@ -8,7 +8,7 @@ use super::{errno, shared_file};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     Listed,
-    /// Also the memory of shared objects: memfds named "tine:…", and files of ours in /dev/shm.
+    /// Also shared objects: memfds named "tine:…", files of ours in /dev/shm, and the descriptors of pollable queues.
     ListedAndSharedMemory,
 }
 
@@ -18,7 +18,9 @@ pub fn close_all_except(list: &[i32], keep: Keep) {
     if keep == Keep::Listed && close_gaps(list) {
         return;
     }
-    let closes = |fd: i32| list.binary_search(&fd).is_err() && !(keep == Keep::ListedAndSharedMemory && is_shared_memory(fd));
+    let closes = |fd: i32| {
+        list.binary_search(&fd).is_err() && !(keep == Keep::ListedAndSharedMemory && (is_doorbell(fd) || is_shared_memory(fd)))
+    };
     if !for_each_open(|fd| {
         if closes(fd) {
             close_number(fd);

@@ -2,9 +2,11 @@
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
-use super::{errno, last_failure, thread};
-use crate::error::Result;
+use super::{errno, failure, last_failure, thread};
+use crate::error::{Error, Kind, Result};
 
 /// Takes over the descriptor that a system call returned, or fails with its errno.
 ///
@@ -52,6 +54,68 @@ pub fn clear(fd: RawFd) -> bool {
     let mut count = 0u64;
     // SAFETY: eight writable bytes.
     unsafe { libc::read(fd, (&raw mut count).cast(), 8) == 8 }
+}
+
+/// A descriptor that is readable while somebody wants it to be: one that every process inherits, with tokens in a pipe.
+///
+/// Not an eventfd: other processes can open a pipe by its path in /proc.
+#[derive(Debug)]
+pub struct Doorbell {
+    known: Known,
+    slot: &'static AtomicI32,
+}
+
+/// The numbers of doorbells, + 1: what a pool's nursery keeps. In a child they are the same.
+static DOORBELLS: [AtomicI32; 256] = [const { AtomicI32::new(0) }; 256];
+
+/// Whether `fd` is a doorbell; async-signal-safe.
+pub fn is_doorbell(fd: RawFd) -> bool {
+    DOORBELLS.iter().any(|slot| slot.load(Relaxed) == fd + 1)
+}
+
+impl Doorbell {
+    pub fn new() -> Result<Doorbell> {
+        let (reader, _writer) = pipe()?;
+        let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        // Both ends by one number.
+        let both = std::fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let both = both.map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EIO), "opening a pipe by /proc"))?;
+        let fd = above_stdio(both.into())?;
+        let number = fd.as_raw_fd();
+        let slot = DOORBELLS.iter().find(|slot| slot.compare_exchange(0, number + 1, Relaxed, Relaxed).is_ok());
+        let Some(slot) = slot else { return Err(Error::new(Kind::NoDescriptors, "256 pollable queues are there already")) };
+        let Some(known) = Known::by_number(number) else { return Err(last_failure("fstat")) };
+        std::mem::forget(fd);
+        Ok(Doorbell { known, slot })
+    }
+
+    pub fn number(&self) -> RawFd {
+        self.known.number()
+    }
+
+    /// Makes it readable. `false`: this process has closed it.
+    pub fn ring(&self) -> bool {
+        let there = self.known.is_there();
+        if there {
+            ring(self.known.number());
+        }
+        there
+    }
+
+    /// Makes it silent.
+    pub fn clear(&self) {
+        // It is one token, and more where somebody died before it could say that it had put one in.
+        if self.known.is_there() {
+            while clear(self.known.number()) {}
+        }
+    }
+}
+
+impl Drop for Doorbell {
+    fn drop(&mut self) {
+        self.slot.store(0, Relaxed);
+        self.known.close();
+    }
 }
 
 /// A duplicate, close-on-exec.

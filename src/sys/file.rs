@@ -74,6 +74,23 @@ pub fn read_new(fd: BorrowedFd, length: usize, offset: u64) -> Result<Option<Fil
     Ok(whole.then(|| unsafe { buffer.assume_filled() }))
 }
 
+/// Makes the memory of a range, so that touching a mapping of it cannot raise SIGBUS; what is there stays. Above RLIMIT_FSIZE this is
+/// EFBIG: the kernel would send SIGXFSZ.
+pub fn make(fd: BorrowedFd, offset: u64, length: u64) -> Result<()> {
+    if offset.checked_add(length).is_none_or(|end| end > file_size_limit().min(i64::MAX as u64)) {
+        return Err(libc::EFBIG);
+    }
+    loop {
+        // SAFETY: plain numbers.
+        if unsafe { libc::fallocate(fd.as_raw_fd(), 0, offset as libc::off_t, length as libc::off_t) } == 0 {
+            return Ok(());
+        }
+        if errno() != libc::EINTR {
+            return Err(errno());
+        }
+    }
+}
+
 /// Gives the memory of a range back; the file keeps its length. Best effort: what stays is reused or vanishes with the file.
 pub fn punch(fd: BorrowedFd, offset: u64, length: u64) {
     if length == 0 || offset.checked_add(length).is_none_or(|end| end > i64::MAX as u64) {

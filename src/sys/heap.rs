@@ -48,6 +48,12 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), filled) }.to_vec()
     }
 
+    /// The first `length` bytes, which somebody has written by the address; `None` where there are not that many.
+    pub fn written(&self, length: usize) -> Option<&[u8]> {
+        // SAFETY: that many bytes are there; malloc's memory has some value or other where nobody has written.
+        (length <= self.length).then(|| unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), length) })
+    }
+
     /// The caller frees it with `tine_free`.
     pub fn hand_out(self) -> *mut c_void {
         let memory = self.memory.as_ptr().cast();

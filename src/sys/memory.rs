@@ -24,6 +24,22 @@ pub fn create(name: &CStr, length: usize) -> Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Makes a file of `length` bytes longer without giving it memory: what is new needs `sys::file::make` before it is touched.
+pub fn lengthen(fd: BorrowedFd, length: usize, longer: usize) -> Result<()> {
+    if longer <= length {
+        return Ok(());
+    }
+    let limit = file_size_limit();
+    if longer as u64 > limit {
+        return Err(Error::new(Kind::NoSpace, format!("{longer} bytes of shared memory exceed RLIMIT_FSIZE ({limit})")));
+    }
+    // SAFETY: plain numbers.
+    match unsafe { libc::ftruncate(fd.as_raw_fd(), longer as libc::off_t) } {
+        0 => Ok(()),
+        _ => Err(last_failure("ftruncate")),
+    }
+}
+
 /// Nobody can change the file any more, whoever has a descriptor of it.
 pub fn seal(fd: BorrowedFd) -> Result<()> {
     // SAFETY: our own descriptor.
