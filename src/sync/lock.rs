@@ -53,7 +53,7 @@ impl Lock {
 
     /// By the calling thread.
     pub fn is_held(&self) -> bool {
-        is_held(Thread::current(), &self.cell)
+        robust::is_held(Thread::current(), &self.cell)
     }
 }
 
@@ -83,13 +83,9 @@ impl Drop for Lock {
     }
 }
 
-fn is_held<W: Words>(w: W, cell: &RobustCell) -> bool {
-    w.load(&cell.word, Relaxed) & OWNER == w.tid() && w.holds(cell)
-}
-
 #[inline]
 pub fn acquire<W: Words>(w: W, cell: &RobustCell, recursive: bool, deadline: &Deadline) -> Result<Note> {
-    if w.load(&cell.word, Relaxed) & OWNER == w.tid() && w.holds(cell) {
+    if robust::is_held(w, cell) {
         if recursive {
             return enter_again(w, cell);
         }
@@ -120,7 +116,7 @@ fn enter_again<W: Words>(w: W, cell: &RobustCell) -> Result<Note> {
 
 #[inline]
 pub fn release<W: Words, K>(w: W, cell: &RobustCell, recursive: bool, keep: impl FnOnce() -> K) -> Result<()> {
-    if !is_held(w, cell) {
+    if !robust::is_held(w, cell) {
         return Err(Error::new(Kind::NotOwner, "lock: the calling thread does not hold it"));
     }
     if recursive {

@@ -55,12 +55,25 @@ pub fn take<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Op
     if acquire_free(w, cell) {
         return Ok(Some(Taken::Clean));
     }
-    take_contended(w, cell, deadline)
+    take_contended(w, cell, deadline, || false)
+}
+
+/// [`take`] by somebody who does not need the word any more once there is `enough`: then it answers `None`, too. It looks whenever
+/// somebody gives the word, which may be taken again before it comes: the owner of that moment will wake the next one.
+pub fn take_unless<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline, enough: impl Fn() -> bool) -> Result<Option<Taken>> {
+    if acquire_free(w, cell) { Ok(Some(Taken::Clean)) } else { take_contended(w, cell, deadline, enough) }
 }
 
 #[cold]
-fn take_contended<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Option<Taken>> {
-    if deadline.is_try() { acquire(w, cell, &Deadline::new(Timeout::Millis(GRACE_MS))) } else { acquire(w, cell, deadline) }
+fn take_contended<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline, enough: impl Fn() -> bool) -> Result<Option<Taken>> {
+    if is_held(w, cell) {
+        w.clear_pending();
+        return Err(Error::new(Kind::Busy, HELD));
+    }
+    match deadline.is_try() {
+        true => acquire(w, cell, &Deadline::new(Timeout::Millis(GRACE_MS)), enough),
+        false => acquire(w, cell, deadline, enough),
+    }
 }
 
 /// [`take`] for calls without a timeout: no interrupt check ends it, and it gives up only where the owner has been inside for
@@ -71,11 +84,15 @@ pub fn take_patiently<W: Words>(w: W, cell: &RobustCell) -> Result<Taken> {
         match take(w, cell, &deadline) {
             Ok(Some(taken)) => return Ok(taken),
             Ok(None) => return Err(Error::new(Kind::TimedOut, STUCK)),
+            Err(error) if error.kind() != Kind::Interrupted => return Err(error),
             Err(_interrupted) if deadline.passed() => return Err(Error::new(Kind::TimedOut, STUCK)),
             Err(_interrupted) => {}
         }
     }
 }
+
+/// It would wait for itself.
+const HELD: &str = "the calling thread holds this side of the object until it gives back what it reserved or peeked at";
 
 const STUCK: &str =
     "for 10 s a process was inside an operation on this object: it is stopped, or the shared memory was written over";
@@ -104,7 +121,7 @@ fn give_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce() -> K) 
 /// Owns `cell` until [`release`], across calls. `None`: the time ran out (exactly: no grace).
 #[inline]
 pub fn hold<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Option<Taken>> {
-    let taken = if acquire_free(w, cell) { Some(Taken::Clean) } else { acquire(w, cell, deadline)? };
+    let taken = if acquire_free(w, cell) { Some(Taken::Clean) } else { acquire(w, cell, deadline, || false)? };
     if let Some(taken) = taken {
         if let Err(error) = link(w, cell) {
             match taken {
@@ -171,6 +188,11 @@ pub fn release_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce()
     sound
 }
 
+/// Whether the calling thread owns `cell` by [`hold`] or [`keep`].
+pub fn is_held<W: Words>(w: W, cell: &RobustCell) -> bool {
+    w.load(&cell.word, Relaxed) & OWNER == w.tid() && w.holds(cell)
+}
+
 /// The usual case: nobody has it, nobody waits. The cell is pending afterwards, either way.
 #[inline]
 fn acquire_free<W: Words>(w: W, cell: &RobustCell) -> bool {
@@ -184,9 +206,9 @@ fn acquire_free<W: Words>(w: W, cell: &RobustCell) -> bool {
     w.cas(&cell.word, 0, w.tid(), Acquire).is_ok()
 }
 
-/// `cell` is pending, and stays so unless the time runs out.
+/// `cell` is pending, and stays so unless the time runs out, or there is enough.
 #[cold]
-fn acquire<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Option<Taken>> {
+fn acquire<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline, enough: impl Fn() -> bool) -> Result<Option<Taken>> {
     let mut turn = 0;
     loop {
         let seen = w.load(&cell.word, Relaxed);
@@ -197,6 +219,10 @@ fn acquire<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Opt
                 return Ok(Some(if seen & OWNER_DIED != 0 { Taken::OwnerDied } else { Taken::Clean }));
             }
             continue;
+        }
+        if enough() {
+            w.clear_pending();
+            return Ok(None);
         }
         if turn < W::SPINS {
             w.relax(turn);

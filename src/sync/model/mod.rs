@@ -9,12 +9,14 @@
 #![forbid(unsafe_code)]
 
 mod checker;
+mod descriptor;
 mod event;
 mod kernel;
 mod large;
 mod lock;
 mod queue;
 mod semaphore;
+mod tasks;
 
 use checker::{Model, Outcome, Report, check};
 
