@@ -308,12 +308,15 @@ template <typename T> inline T init() {
 #define TINE_PIPE_SIMPLEX 1
 
 /**
- * tine_queue_fd() gives a descriptor to poll for messages. Not in this version.
+ * tine_queue_fd() gives a descriptor to poll for messages. Such a queue is for those who inherit it: it has neither a name nor a token,
+ * because somebody else's put could not make the descriptor readable.
  */
 #define TINE_QUEUE_POLLABLE 1
 
 /**
- * Never full below max_bytes. Not in this version.
+ * Never full below max_bytes, whatever the messages' lengths: the queue grows by chunks of capacity_bytes, and gives memory back that
+ * is not in use. Address space and length of file for all of max_bytes are taken at once (up to twice of it; RLIMIT_FSIZE and
+ * RLIMIT_AS count them), memory is not.
  */
 #define TINE_QUEUE_GROW 2
 
@@ -850,7 +853,8 @@ typedef struct tine_queue_options_t {
      */
     size_t capacity_bytes;
     /**
-     * Bytes that large messages may take together, in whole pages; 0 = 2 GiB. No message may be longer.
+     * Bytes that large messages may take together, in whole pages; 0 = 2 GiB. No message may be longer. With TINE_QUEUE_GROW small
+     * messages, with 8 bytes beside each, may take as much beside them; it is below 4 GiB then.
      */
     size_t max_bytes;
     /**
@@ -2165,12 +2169,13 @@ void tine_connection_free(struct tine_connection_t *connection);
  * @param options    NULL = defaults.
  * @param out_queue  The new queue; free it with tine_queue_free().
  * @return TINE_OK; TINE_EINVAL: unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the name is taken;
- *         TINE_EPERM: by another user; what else tine_queue_open() answers; TINE_ENOTSUP for flags; TINE_ENOSPC: no room for the
- *         shared memory (RLIMIT_FSIZE and the memory control group are asked before, so that no signal arrives later);
- *         TINE_ENOMEM, TINE_EMFILE.
+ *         TINE_EPERM: by another user; what else tine_queue_open() answers; TINE_ENOTSUP: a name and TINE_QUEUE_POLLABLE;
+ *         TINE_ENOSPC: no room for the shared memory (RLIMIT_FSIZE and the memory control group are asked before, so that no signal
+ *         arrives later); TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_queue_new(const struct tine_queue_options_t *options, struct tine_queue_t **out_queue);
+tine_status_t tine_queue_new(const struct tine_queue_options_t *options,
+                             struct tine_queue_t **out_queue);
 
 /**
  * Adds one message, waiting while the queue is full.
@@ -2182,7 +2187,8 @@ tine_status_t tine_queue_new(const struct tine_queue_options_t *options, struct 
  * @param len         Length in bytes, up to 2 GiB and the queue's max_bytes; 0 is a message too.
  * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
  * @return TINE_OK; TINE_EFULL: no room in time; TINE_ECLOSED; TINE_EMSGSIZE: too long; TINE_ENOSPC: no memory for a large message, or
- *         RLIMIT_FSIZE; TINE_ECORRUPT; TINE_EAGAIN: this thread holds 256 locks; TINE_EINTR.
+ *         RLIMIT_FSIZE; TINE_EBUSY: this thread holds a reservation, or the first message of a full queue; TINE_ECORRUPT; TINE_EAGAIN:
+ *         this thread holds 256 locks; TINE_EINTR.
  * @since 0.1.0
  */
 tine_status_t tine_queue_put(struct tine_queue_t *queue,
@@ -2199,10 +2205,15 @@ tine_status_t tine_queue_put(struct tine_queue_t *queue,
  * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
  * @param out_len     Length of the message; written also with TINE_ETOOSMALL. May be NULL.
  * @return TINE_OK; TINE_EEMPTY: no message in time; TINE_ECLOSED: closed and drained; TINE_ETOOSMALL: the message stays, first in
- *         line; TINE_ECORRUPT; TINE_EAGAIN: this thread holds 256 locks; TINE_EINTR.
+ *         line; TINE_EBUSY: this thread holds the first message, or a reservation in an empty queue; TINE_ECORRUPT; TINE_EAGAIN: this
+ *         thread holds 256 locks; TINE_EINTR.
  * @since 0.1.0
  */
-tine_status_t tine_queue_get(struct tine_queue_t *queue, void *buffer, size_t capacity, int64_t timeout_ms, size_t *out_len);
+tine_status_t tine_queue_get(struct tine_queue_t *queue,
+                             void *buffer,
+                             size_t capacity,
+                             int64_t timeout_ms,
+                             size_t *out_len);
 
 /**
  * Takes one message into memory of its own, waiting while the queue is empty.
@@ -2217,14 +2228,16 @@ tine_status_t tine_queue_get(struct tine_queue_t *queue, void *buffer, size_t ca
 tine_status_t tine_queue_get_alloc(struct tine_queue_t *queue, int64_t timeout_ms, void **out_data, size_t *out_len);
 
 /**
- * Adds as many of several messages as fit, in as few publications as possible.
+ * Adds several messages by one call: as many as fit, waiting only while there is no room for the first.
  *
- * @param queue  The queue.
- * @param messages  Messages to add.
- * @param count  How many.
- * @param timeout_ms  Longest wait in milliseconds.
- * @param out_count  How many were added.
- * @return Always TINE_ENOTSUP: not in this version.
+ * What fits becomes visible all at once, in order, with nothing of others between. It costs little more than one tine_queue_put().
+ *
+ * @param queue       The queue.
+ * @param messages    The messages, each as for tine_queue_put(); may be NULL if `count` is 0.
+ * @param count       How many; 0 does nothing.
+ * @param timeout_ms  Longest wait in milliseconds for room for the first one; 0 tries once, TINE_FOREVER waits without limit.
+ * @param out_count   How many were added, from the first on: put the others again. May be NULL.
+ * @return TINE_OK if at least one was added; else as tine_queue_put() for the first one.
  * @since 0.1.0
  */
 tine_status_t tine_queue_put_many(struct tine_queue_t *queue,
@@ -2234,16 +2247,20 @@ tine_status_t tine_queue_put_many(struct tine_queue_t *queue,
                                   size_t *out_count);
 
 /**
- * Takes several messages, waiting for the first only.
+ * Takes several messages by one call: as many as are there and fit, waiting only for the first.
  *
- * @param queue  The queue.
- * @param buffer  Where the messages are packed.
- * @param capacity  Its size in bytes.
- * @param timeout_ms  Longest wait for the first message in milliseconds.
- * @param out_messages  Where each message lies in the buffer.
- * @param max_count  How many at most.
- * @param out_count  How many were taken.
- * @return Always TINE_ENOTSUP: not in this version.
+ * They are packed into the buffer, one directly behind the other. The caller has them all, or none if it was killed in the call.
+ *
+ * @param queue         The queue.
+ * @param buffer        Where the messages are packed; may be NULL if `capacity` is 0.
+ * @param capacity      Its size in bytes.
+ * @param timeout_ms    Longest wait for the first message in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @param out_messages  `max_count` places: where in the buffer each message lies, and its length. May be NULL, where the caller
+ *                      knows how long they are.
+ * @param max_count     How many at most; 0 does nothing.
+ * @param out_count     How many were taken. May be NULL.
+ * @return TINE_OK if at least one was taken; else as tine_queue_get(). With TINE_ETOOSMALL, `out_messages[0].len` is the length of
+ *         the first message, which stays.
  * @since 0.1.0
  */
 tine_status_t tine_queue_get_many(struct tine_queue_t *queue,
@@ -2255,62 +2272,80 @@ tine_status_t tine_queue_get_many(struct tine_queue_t *queue,
                                   size_t *out_count);
 
 /**
- * Gives the memory of the next message to write it in place.
+ * Gives room for the next message, to write it where it will lie: then commit it.
  *
- * @param queue  The queue.
- * @param len  Length in bytes.
- * @param timeout_ms  Longest wait in milliseconds.
- * @param out_memory  Where to write the message.
- * @return Always TINE_ENOTSUP: not in this version.
+ * The calling thread holds the producers' side of the queue until tine_queue_commit() or tine_queue_abandon(): other puts wait, each
+ * within its own timeout. Keep that short. If the thread ends before, the reservation never was. A large message, and one that would
+ * wrap around the end of the ring, is written in private memory and copied by the commit.
+ *
+ * @param queue       The queue.
+ * @param len         Length in bytes, as for tine_queue_put(); the commit may say less.
+ * @param timeout_ms  Longest wait for room in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @param out_memory  Where to write: `len` bytes, aligned to 8, of any content.
+ * @return As tine_queue_put(); TINE_EBUSY: this thread holds a reservation already, or, where the queue is full, its first message;
+ *         TINE_ENOMEM.
  * @since 0.1.0
  */
-tine_status_t tine_queue_reserve(struct tine_queue_t *queue, size_t len, int64_t timeout_ms, void **out_memory);
+tine_status_t tine_queue_reserve(struct tine_queue_t *queue,
+                                 size_t len,
+                                 int64_t timeout_ms,
+                                 void **out_memory);
 
 /**
- * Publishes what tine_queue_reserve() gave.
+ * Publishes what was written into the memory of tine_queue_reserve(), which is not the caller's any more.
  *
  * @param queue  The queue.
- * @param len  Bytes written.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @param len    Length of the message in bytes, at most what was reserved.
+ * @return TINE_OK; TINE_EINVAL: longer than reserved; TINE_ENOTOWNER: this thread has no reservation; TINE_ENOSPC: no memory for a
+ *         large message, or RLIMIT_FSIZE. The reservation stays with these: commit again, or abandon it. TINE_ECORRUPT.
  * @since 0.1.0
  */
-tine_status_t tine_queue_commit(struct tine_queue_t *queue, size_t len);
+tine_status_t tine_queue_commit(struct tine_queue_t *queue,
+                                size_t len);
 
 /**
- * Gives back what tine_queue_reserve() gave.
+ * Gives back what tine_queue_reserve() gave: nothing is added.
  *
  * @param queue  The queue.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOTOWNER: this thread has no reservation; TINE_ECORRUPT.
  * @since 0.1.0
  */
 tine_status_t tine_queue_abandon(struct tine_queue_t *queue);
 
 /**
- * Shows the first message in place.
+ * Shows the first message where it lies, waiting while the queue is empty.
  *
- * @param queue  The queue.
- * @param timeout_ms  Longest wait in milliseconds.
- * @param out_data  The message.
- * @param out_len  Its length.
- * @return Always TINE_ENOTSUP: not in this version.
+ * The calling thread holds the consumers' side of the queue until tine_queue_release() or tine_queue_unpeek(): other gets wait, each
+ * within its own timeout. Keep that short. If the thread ends before, the message goes to the next getter. A large message, and one
+ * that wraps around the end of the ring, is shown as a private copy.
+ *
+ * @param queue       The queue.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @param out_data    The message, aligned to 8: to read only, until it is released or given back. Never NULL on success.
+ * @param out_len     Its length. May be NULL.
+ * @return As tine_queue_get_alloc(); TINE_EBUSY: this thread holds the first message already, or, where the queue is empty, a
+ *         reservation.
  * @since 0.1.0
  */
-tine_status_t tine_queue_peek(struct tine_queue_t *queue, int64_t timeout_ms, const void **out_data, size_t *out_len);
+tine_status_t tine_queue_peek(struct tine_queue_t *queue,
+                              int64_t timeout_ms,
+                              const void **out_data,
+                              size_t *out_len);
 
 /**
- * Consumes what tine_queue_peek() showed.
+ * Consumes the message that tine_queue_peek() showed. Its memory is not the caller's any more.
  *
  * @param queue  The queue.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOTOWNER: this thread has not peeked; TINE_ECORRUPT.
  * @since 0.1.0
  */
 tine_status_t tine_queue_release(struct tine_queue_t *queue);
 
 /**
- * Gives back what tine_queue_peek() showed, first in line.
+ * Gives the message that tine_queue_peek() showed back, first in line. Its memory is not the caller's any more.
  *
  * @param queue  The queue.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOTOWNER: this thread has not peeked; TINE_ECORRUPT.
  * @since 0.1.0
  */
 tine_status_t tine_queue_unpeek(struct tine_queue_t *queue);
@@ -2325,10 +2360,13 @@ tine_status_t tine_queue_unpeek(struct tine_queue_t *queue);
 size_t tine_queue_size(const struct tine_queue_t *queue);
 
 /**
- * Messages put and not yet declared done by tine_queue_task_done().
+ * Messages put and not yet declared done by tine_queue_task_done(), exact at some moment of the call.
  *
- * @param queue  The queue.
- * @return Always 0: not in this version.
+ * A consumer that is killed between its get and its tine_queue_task_done() leaves its message unfinished for ever: nobody can know
+ * how far it came. Where no message is ever declared done, this is the number of all messages put, modulo 2^32.
+ *
+ * @param queue  The queue; NULL answers 0.
+ * @return The number.
  * @since 0.1.0
  */
 size_t tine_queue_unfinished(const struct tine_queue_t *queue);
@@ -2355,36 +2393,44 @@ bool tine_queue_is_full(const struct tine_queue_t *queue);
  * Closes a queue for everybody: puts, also those that wait, answer TINE_ECLOSED; gets drain it first.
  *
  * @param queue  The queue.
- * @return TINE_OK, also if it was closed; TINE_EAGAIN: this thread holds 256 locks; TINE_ETIMEDOUT, not closed: for 10 s a process was
- *         inside a call on this queue, stopped there, or its shared memory was written over.
+ * @return TINE_OK, also if it was closed; TINE_EBUSY: this thread holds a reservation or the first message: give it back before;
+ *         TINE_EAGAIN: this thread holds 256 locks; TINE_ETIMEDOUT, not closed: for 10 s a process was inside a call on this queue,
+ *         stopped there, or held a reservation or the first message, or the shared memory was written over.
  * @since 0.1.0
  */
 tine_status_t tine_queue_close(struct tine_queue_t *queue);
 
 /**
- * Declares one message that was taken as done.
+ * Declares one message that was taken as done: its work is finished, whatever came of it. For tine_queue_join().
  *
  * @param queue  The queue.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EOVERFLOW: every message that was put has been declared done already; TINE_ETIMEDOUT, not declared: for 10 s
+ *         a process was inside a call on this queue, stopped there, or its shared memory was written over.
  * @since 0.1.0
  */
 tine_status_t tine_queue_task_done(struct tine_queue_t *queue);
 
 /**
- * Waits until every message was declared done.
+ * Waits until every message that was put has been declared done by tine_queue_task_done().
  *
- * @param queue  The queue.
- * @param timeout_ms  Longest wait in milliseconds.
- * @return Always TINE_ENOTSUP: not in this version.
+ * It returns also if something is put directly afterwards. Closing the queue does not end the wait.
+ *
+ * @param queue       The queue.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @return TINE_OK; TINE_ETIMEDOUT: there are unfinished messages, perhaps of a consumer that was killed: see
+ *         tine_queue_unfinished(); TINE_EINTR.
  * @since 0.1.0
  */
 tine_status_t tine_queue_join(struct tine_queue_t *queue, int64_t timeout_ms);
 
 /**
- * A descriptor to poll for messages.
+ * A descriptor to poll(2) for messages: readable while tine_queue_get() with timeout 0 may have one, or its end, to tell.
+ *
+ * Level-triggered, with false alarms: it becomes silent when a call to take or peek at a message finds the queue empty. Only poll it;
+ * it is the queue's, close-on-exec, and inherited by forked children and by the workers of pools that are made later.
  *
  * @param queue  The queue.
- * @return Always -1: not in this version.
+ * @return The descriptor; -1 for a queue without TINE_QUEUE_POLLABLE.
  * @since 0.1.0
  */
 int32_t tine_queue_fd(struct tine_queue_t *queue);
@@ -2860,8 +2906,8 @@ void tine_file_lock_free(struct tine_file_lock_t *lock);
  *
  * @param object     The object.
  * @param out_token  The token.
- * @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace; TINE_ENOENT: this process has closed the descriptor of the
- *         object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
+ * @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace, or the queue is a TINE_QUEUE_POLLABLE one; TINE_ENOENT: this
+ *         process has closed the descriptor of the object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_queue_token(const struct tine_queue_t *object,

@@ -19,20 +19,25 @@ const QUEUE: &str = "ipc::queue::exploration::two_producers_two_consumers";
 const ONE_PUT: &str = "ipc::queue::exploration::every_schedule_of_one_put_and_two_gets";
 const TWO_PUTS: &str = "ipc::queue::exploration::every_schedule_of_two_puts_and_one_get";
 const LARGE_MESSAGES: &str = "ipc::queue::exploration::large_messages";
+const DECLARING: &str = "ipc::queue::exploration::declaring_all_messages_done";
+const TELLING: &str = "ipc::queue::exploration::telling_by_a_descriptor";
 const LOCK: &str = "sync::explore::scenarios::lock";
 const SEMAPHORE: &str = "sync::explore::scenarios::semaphore";
 const EVENT: &str = "sync::explore::scenarios::event";
 
 /// Each mistake, and the explorations of the objects that it breaks.
-const MUTANTS: [(&str, &[&str]); 8] = [
+const MUTANTS: [(&str, &[&str]); 11] = [
     ("release_drops_w", &[LOCK]),
     ("pending_after_cas", &[LOCK]),
     ("leader_not_linked", &[LOCK, SEMAPHORE, QUEUE]),
-    ("publish_before_wake", &[SEMAPHORE, EVENT, ONE_PUT]),
+    ("publish_before_wake", &[SEMAPHORE, EVENT, ONE_PUT, DECLARING]),
     ("recovery_does_not_wake", &[SEMAPHORE, EVENT, TWO_PUTS]),
     ("recovery_only_in_producers", &[SEMAPHORE, LARGE_MESSAGES]),
     ("doorbell_reset_outside_lock", &[SEMAPHORE, QUEUE]),
     ("two_store_publish", &[QUEUE]),
+    ("end_leaves_bell", &[DECLARING]),
+    ("loud_before_token", &[TELLING]),
+    ("token_before_silent", &[TELLING]),
 ];
 
 fn main() -> ExitCode {

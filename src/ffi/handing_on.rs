@@ -60,8 +60,8 @@ unsafe fn open<T>(name: *const c_char, out: *mut *mut T, open: impl FnOnce(&Name
 ///
 /// @param object     The object.
 /// @param out_token  The token.
-/// @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace; TINE_ENOENT: this process has closed the descriptor of the
-///         object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
+/// @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace, or the queue is a TINE_QUEUE_POLLABLE one; TINE_ENOENT: this
+///         process has closed the descriptor of the object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_token(object: *const tine_queue_t, out_token: *mut tine_token_t) -> tine_status_t {

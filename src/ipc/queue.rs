@@ -17,23 +17,38 @@
 //! bell, and sleeps on the bell. Whoever publishes there sees the bell under that very word. The others sleep on the leader word: a
 //! wake-up has exactly one addressee, its death wakes the next leader, nobody polls.
 //!
+//! # The descriptor
+//! A pollable queue has a descriptor that is readable while there is something to tell: a token in a pipe. The producers' bell says
+//! in a bit of its own whether the pipe is empty, so a put pays for it only then. Whoever publishes puts the token in before; whoever
+//! finds the queue empty takes it out, under the producers' word, and says before that it will be out: a death in between leaves a
+//! token too many, never one too few.
+//!
 //! # Large messages
 //! Above a quarter of the ring a message lies in the same memfd beyond the mapping, at ever-growing offsets, written and read by
 //! pwrite and pread *under* the side's word and punched out after use. (design.md forbids system calls under a word. Here they are
 //! what keeps a killed process from leaking or tearing a message; peers that meet such a section wait within their own timeouts.)
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::error::{Error, Kind, Result};
 use crate::shm::layout::{ObjectKind, QueueShared, SideShared};
 use crate::shm::{Bytes, Extent, HandedOn, Naming, Object, RobustCell, Segment, Woken, Words, handing_on};
 use crate::sync::ALL;
-use crate::sync::robust::{self, Taken};
+use crate::sync::robust::{self, OWNER, OWNER_DIED, Taken};
+use crate::sys::fd::Doorbell;
 use crate::sys::heap::Buffer;
 use crate::sys::thread::Thread;
 use crate::sys::{self, Deadline, file, memory};
 use crate::timeout::Timeout;
+
+mod descriptor;
+mod grow;
+mod hold;
+mod many;
+mod unfinished;
 
 /// The longest message.
 pub const MESSAGE_MAX: usize = 1 << 31;
@@ -101,26 +116,92 @@ enum Step {
     Failed(i32, &'static str),
 }
 
+/// How to make a queue; zeros are the defaults.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Messages; 0 = bounded by bytes only.
+    pub capacity: usize,
+    /// 0 = 256 KiB; rounded up to a power of two, at least 1 KiB.
+    pub capacity_bytes: usize,
+    /// What large messages may take together, and small ones where it grows; 0 = 2 GiB.
+    pub max_bytes: usize,
+    /// With a descriptor that tells of messages.
+    pub pollable: bool,
+    /// Never full below `max_bytes`.
+    pub grows: bool,
+}
+
+/// The measures of a ring.
+struct Ring {
+    ring_bytes: usize,
+    ring_at: usize,
+    window_bytes: usize,
+    /// In units.
+    limit: u32,
+}
+
+impl Ring {
+    fn new(window_bytes: usize, max_bytes: u64, grows: bool) -> Result<Ring> {
+        let ring_at = size_of::<QueueShared>();
+        if !grows {
+            return Ok(Ring { ring_bytes: window_bytes, ring_at, window_bytes, limit: (window_bytes / UNIT) as u32 });
+        }
+        // Memory is made and given back in whole pages.
+        let (ring_at, window_bytes) = (Segment::next_page(ObjectKind::Queue, ring_at), window_bytes.max(memory::whole_pages(1)));
+        // At both ends a chunk may be there of which little is in use.
+        let ring_bytes = max_bytes.saturating_add(2 * window_bytes as u64).checked_next_power_of_two();
+        let ring_bytes = ring_bytes.and_then(|bytes| usize::try_from(bytes).ok()).filter(|&bytes| bytes <= RING_MAX);
+        let Some(ring_bytes) = ring_bytes else {
+            return Err(Error::invalid(format!("queue: max_bytes {max_bytes} is too much for a queue that grows: about 4 GiB")));
+        };
+        Ok(Ring { ring_bytes, ring_at, window_bytes, limit: (max_bytes / UNIT as u64) as u32 })
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Queue {
     shared: Object<QueueShared>,
     ring: Bytes,
     /// Private copies of what never changes: what lies in shared memory is not to be trusted.
     ring_bytes: usize,
+    ring_at: usize,
+    /// How many units may be in use without a look at how many are; of a queue that grows, a chunk.
+    window: u32,
+    /// How many units may be in use.
+    limit: u32,
+    grows: bool,
     capacity: u32,
     max_bytes: u64,
+    /// Of a pollable queue.
+    doorbell: Option<Arc<Doorbell>>,
+}
+
+/// The bits of a bell. Changed under the section of its side only.
+mod bell {
+    /// The leader of the other side sleeps on it, or is about to.
+    pub const ASLEEP: u32 = 1;
+    /// The descriptor is silent: the next publication makes it readable.
+    pub const SILENT: u32 = 2;
 }
 
 impl Queue {
     /// `capacity` messages (0 = bounded by bytes only) in `capacity_bytes` (0 = 256 KiB; rounded up to a power of two, at least
     /// 1 KiB); large messages together up to `max_bytes` (0 = 2 GiB).
     pub fn new(capacity: usize, capacity_bytes: usize, max_bytes: usize) -> Result<Queue> {
-        Queue::named(&Naming::None, capacity, capacity_bytes, max_bytes)
+        Queue::with(&Options { capacity, capacity_bytes, max_bytes, ..Options::default() })
+    }
+
+    pub fn with(options: &Options) -> Result<Queue> {
+        Queue::named(&Naming::None, options)
     }
 
     /// With a name; one that exists is opened as it is.
-    pub fn named(naming: &Naming, capacity: usize, capacity_bytes: usize, max_bytes: usize) -> Result<Queue> {
-        let ring_bytes = match capacity_bytes {
+    pub fn named(naming: &Naming, options: &Options) -> Result<Queue> {
+        let Options { capacity, capacity_bytes, max_bytes, pollable, grows } = *options;
+        if pollable && *naming != Naming::None {
+            return Err(descriptor_stays());
+        }
+        let window_bytes = match capacity_bytes {
             0 => RING_DEFAULT,
             bytes if bytes <= RING_MAX => bytes.next_power_of_two().max(RING_MIN),
             bytes => return Err(Error::invalid(format!("queue: capacity_bytes {bytes} is above {RING_MAX}"))),
@@ -129,20 +210,50 @@ impl Queue {
         let Some(capacity) = capacity else { return Err(Error::invalid("queue: capacity is above 2,147,483,647 messages")) };
         let max_bytes = if max_bytes == 0 { LARGE_DEFAULT } else { max_bytes as u64 };
 
-        handing_on::find(Segment::make(
-            ObjectKind::Queue,
-            Extent::whole(size_of::<QueueShared>() + ring_bytes),
-            naming,
-            |segment| {
-                let w = Thread::current();
-                handing_on::complete(&segment.object(0)?, |shared: &QueueShared| {
-                    w.store64(&shared.ring_bytes, ring_bytes as u64, Relaxed);
-                    w.store64(&shared.capacity, capacity.into(), Relaxed);
-                    w.store64(&shared.max_bytes, max_bytes, Relaxed);
-                });
-                Ok(())
-            },
-        )?)
+        let doorbell = if pollable { Some(Arc::new(Doorbell::new().map_err(|error| error.context("queue"))?)) } else { None };
+        let Ring { ring_bytes, ring_at, window_bytes, .. } = Ring::new(window_bytes, max_bytes, grows)?;
+        let extent = Extent { length: ring_at + ring_bytes, there: ring_at + if grows { window_bytes } else { ring_bytes } };
+        let segment = Segment::make(ObjectKind::Queue, extent, naming, |segment| {
+            let w = Thread::current();
+            handing_on::complete(&segment.object(0)?, |shared: &QueueShared| {
+                w.store64(&shared.window_bytes, window_bytes as u64, Relaxed);
+                w.store64(&shared.max_bytes, max_bytes, Relaxed);
+                w.store64(&shared.capacity, capacity.into(), Relaxed);
+                w.store64(&shared.grows, grows.into(), Relaxed);
+                w.store64(&shared.pollable, pollable.into(), Relaxed);
+                w.store64(&shared.producers.made, (window_bytes / UNIT) as u64, Relaxed);
+                w.store(shared.producers.bell(), if pollable { bell::SILENT } else { 0 }, Relaxed);
+            });
+            Ok(())
+        })?;
+        match doorbell {
+            None => handing_on::find(segment),
+            Some(doorbell) => Queue::over(segment.object(0)?, Some(doorbell)),
+        }
+    }
+
+    /// The queue that lies there; what it says about itself is checked.
+    fn over(shared: Object<QueueShared>, doorbell: Option<Arc<Doorbell>>) -> Result<Queue> {
+        let w = Thread::current();
+        let window_bytes = usize::try_from(w.load64(&shared.window_bytes, Relaxed)).map_err(|_| written_over())?;
+        let capacity = u32::try_from(w.load64(&shared.capacity, Relaxed)).map_err(|_| written_over())?;
+        let max_bytes = w.load64(&shared.max_bytes, Relaxed);
+        let grows = w.load64(&shared.grows, Relaxed);
+        let sound = window_bytes.is_power_of_two() && (RING_MIN..=RING_MAX).contains(&window_bytes);
+        if !sound || capacity > i32::MAX as u32 || max_bytes == 0 || grows > 1 {
+            return Err(written_over());
+        }
+        let grows = grows != 0;
+        let ring = Ring::new(window_bytes, max_bytes, grows).map_err(|_| written_over())?;
+        let segment = shared.segment();
+        let whole = segment.kind() == ObjectKind::Queue && segment.content_length() == ring.ring_at + ring.ring_bytes;
+        if !whole || ring.window_bytes != window_bytes {
+            return Err(written_over());
+        }
+        let Ring { ring_bytes, ring_at, limit, .. } = ring;
+        let ring = segment.bytes(ring_at, ring_bytes).map_err(|_| written_over())?;
+        let window = (window_bytes / UNIT) as u32;
+        Ok(Queue { shared, ring, ring_bytes, ring_at, window, limit, grows, capacity, max_bytes, doorbell })
     }
 
     #[inline]
@@ -183,7 +294,7 @@ impl Queue {
     /// Whether putting one byte would find no room.
     pub fn is_full(&self) -> bool {
         let (tail, head) = self.positions(Thread::current());
-        !self.fits(tail, head, units_of(1))
+        !self.fits_within(self.limit, tail, head, units_of(1))
     }
 
     pub fn close(&self) -> Result<()> {
@@ -213,7 +324,7 @@ impl Queue {
     /// The longest message that lies in the ring.
     #[inline]
     fn inline_max(&self) -> usize {
-        self.ring_bytes / 4
+        self.window as usize * UNIT / 4
     }
 
     #[inline]
@@ -223,9 +334,13 @@ impl Queue {
 
     #[inline]
     fn fits(&self, tail: Position, head: Position, units: u32) -> bool {
+        self.fits_within(self.window, tail, head, units)
+    }
+
+    #[inline]
+    fn fits_within(&self, limit: u32, tail: Position, head: Position, units: u32) -> bool {
         let used = u64::from(tail.units_since(head));
-        used + u64::from(units) <= u64::from(self.ring_units())
-            && (self.capacity == 0 || tail.messages_since(head) < self.capacity)
+        used + u64::from(units) <= u64::from(limit) && (self.capacity == 0 || tail.messages_since(head) < self.capacity)
     }
 
     /// Whether two positions can belong to this queue at all.
@@ -258,7 +373,8 @@ impl Queue {
         Ok(step)
     }
 
-    #[inline]
+    // Always: it has several callers, and one that must be fast.
+    #[inline(always)]
     fn put_inline<W: Words>(&self, w: W, data: &[u8]) -> Step {
         let units = units_of(data.len());
         match self.room(w, units) {
@@ -280,16 +396,29 @@ impl Queue {
             return Err(Step::Closed);
         }
         let tail = Position(w.load64(side.own(), Relaxed));
+        self.room_behind(w, tail, units).map(|()| tail)
+    }
+
+    /// Whether a record of that many units has room behind `tail`, which need not be published yet. Under the producers' word.
+    #[inline]
+    fn room_behind<W: Words>(&self, w: W, tail: Position, units: u32) -> std::result::Result<(), Step> {
+        let side = &self.shared.producers;
         if self.fits(tail, Position(w.load64(side.other(), Relaxed)), units) {
-            return Ok(tail);
+            return Ok(());
         }
         // SYNC POINT: head (acquire; the release is in `publish_get`): what we overwrite was copied out.
         let head = Position(w.load64(&self.shared.consumers.position, Acquire));
         if !self.is_sound(tail, head) {
             return Err(Step::Corrupt);
         }
+        if !self.fits_within(self.limit, tail, head, units) {
+            return Err(Step::Nothing);
+        }
+        if self.grows {
+            return self.grow(w, tail, head, units);
+        }
         w.store64(side.other(), head.0, Relaxed);
-        if self.fits(tail, head, units) { Ok(tail) } else { Err(Step::Nothing) }
+        Ok(())
     }
 
     /// Wakes, then publishes: see the head of this file.
@@ -297,7 +426,7 @@ impl Queue {
     fn publish_put<W: Words>(&self, w: W, tail: Position) {
         let side = &self.shared.producers;
         if !cfg!(tine_mutant = "publish_before_wake") && !cfg!(tine_mutant = "doorbell_reset_outside_lock") {
-            ring(w, side);
+            self.ring_consumers(w);
         }
         w.store64(side.own(), tail.0, Relaxed);
         if cfg!(tine_mutant = "two_store_publish") {
@@ -307,48 +436,64 @@ impl Queue {
         // SYNC POINT: tail (release; the acquire is in `next_record`).
         w.store64(&side.position, tail.0, Release);
         if cfg!(tine_mutant = "publish_before_wake") {
-            ring(w, side);
+            self.ring_consumers(w);
         }
         if cfg!(tine_mutant = "doorbell_reset_outside_lock") {
             robust::give(w, &side.section);
-            ring(w, side);
+            self.ring_consumers(w);
         }
     }
 
     #[cold]
     fn put_large<W: Words>(&self, w: W, data: &[u8]) -> Step {
         let side = &self.shared.producers;
-        let span = large_span(data.len());
-        if data.len() > MESSAGE_MAX || data.len() as u64 > self.max_bytes {
-            return Step::TooLong;
-        }
         let tail = match self.room(w, units_of(UNIT)) {
             Ok(tail) => tail,
             Err(step) => return step,
         };
-        let Some(start) = self.large_room(w, span) else { return Step::Nothing };
+        match self.write_large(w, tail, w.load64(&side.large, Relaxed), data) {
+            Ok((after, end)) => {
+                self.publish_put(w, after);
+                // Release: not before the position, which the recovery goes by.
+                w.store64(&side.large, end, Release);
+                Step::Done(data.len())
+            }
+            Err(step) => step,
+        }
+    }
+
+    /// Writes a large message that begins at `start`, and its record behind `tail`, where there is room for it. Answers what the
+    /// tail and `large` become by it.
+    #[cold]
+    fn write_large<W: Words>(&self, w: W, tail: Position, start: u64, data: &[u8]) -> std::result::Result<(Position, u64), Step> {
+        let side = &self.shared.producers;
+        if data.len() > MESSAGE_MAX || data.len() as u64 > self.max_bytes {
+            return Err(Step::TooLong);
+        }
+        let span = large_span(data.len());
+        if !self.large_fits(w, start, span) {
+            return Err(Step::Nothing);
+        }
         let offset = self.segment().length() as u64 + start;
         let after = tail.advance(units_of(UNIT));
         intend(w, side, start + span, after);
         if let Err(errno) = file::write_at(self.segment().fd(), data, offset) {
             file::punch(self.segment().fd(), offset, span);
-            w.store64(&side.large_intent, 0, Release);
-            return Step::Failed(errno, "queue: no room for a large message");
+            // As if it had not been begun; in this order, so that no pair says that `tail` ends behind this message.
+            w.store64(&side.large_intent, start, Release);
+            w.store64(&side.large_intent_position, tail.0, Release);
+            return Err(Step::Failed(errno, "queue: no room for a large message"));
         }
         self.write_word(tail.units(), header(data.len(), kind::LARGE));
         self.write_word(tail.units().wrapping_add(1), start);
-        self.publish_put(w, after);
-        // Release: not before the position, which the recovery goes by.
-        w.store64(&side.large, start + span, Release);
-        Step::Done(data.len())
+        Ok((after, start + span))
     }
 
-    /// Where a large message may begin; `None` while `max_bytes` are in use.
-    fn large_room<W: Words>(&self, w: W, span: u64) -> Option<u64> {
-        let start = w.load64(&self.shared.producers.large, Relaxed);
+    /// Whether `span` more bytes of large messages, from `start` on, stay within `max_bytes`.
+    fn large_fits<W: Words>(&self, w: W, start: u64, span: u64) -> bool {
         let used = start.saturating_sub(w.load64(&self.shared.consumers.large, Acquire));
         // A message alone always has room: its length was checked, its last page is not counted against it.
-        (used == 0 || used.saturating_add(span) <= self.max_bytes).then_some(start)
+        used == 0 || used.saturating_add(span) <= self.max_bytes
     }
 
     #[cold]
@@ -407,8 +552,14 @@ impl Queue {
     /// The head and the header there, validated. Under the consumers' word.
     #[inline]
     fn next_record<W: Words>(&self, w: W) -> std::result::Result<(Position, usize, u32), Step> {
+        let head = Position(w.load64(self.shared.consumers.own(), Relaxed));
+        self.record_at(w, head).map(|(length, kind)| (head, length, kind))
+    }
+
+    /// The header at `head`, which need not be published yet.
+    #[inline]
+    fn record_at<W: Words>(&self, w: W, head: Position) -> std::result::Result<(usize, u32), Step> {
         let side = &self.shared.consumers;
-        let head = Position(w.load64(side.own(), Relaxed));
         let mut tail = Position(w.load64(side.other(), Relaxed));
         if tail == head {
             tail = self.look_for_tail(w, head)?;
@@ -418,7 +569,7 @@ impl Queue {
         let (length, kind) = (header as u32 as usize, (header >> 32) as u32);
         let inline = kind == kind::INLINE && length <= self.inline_max() && units_of(length) <= there;
         let large = kind == kind::LARGE && length <= MESSAGE_MAX && units_of(UNIT) <= there;
-        if there <= self.ring_units() && (inline || large) { Ok((head, length, kind)) } else { Err(Step::Corrupt) }
+        if there <= self.ring_units() && (inline || large) { Ok((length, kind)) } else { Err(Step::Corrupt) }
     }
 
     #[inline]
@@ -441,7 +592,7 @@ impl Queue {
     #[inline]
     fn publish_get<W: Words>(&self, w: W, head: Position) {
         let side = &self.shared.consumers;
-        ring(w, side);
+        ring_producers(w, side);
         w.store64(side.own(), head.0, Relaxed);
         // SYNC POINT: head (release; the acquire is in `room`).
         w.store64(&side.position, head.0, Release);
@@ -449,27 +600,41 @@ impl Queue {
 
     #[cold]
     fn take_large<W: Words>(&self, w: W, head: Position, buffer: &mut [MaybeUninit<u8>]) -> Step {
-        let side = &self.shared.consumers;
-        let start = self.read_word(head.units().wrapping_add(1));
-        let span = large_span(buffer.len());
-        let offset = match (self.segment().length() as u64).checked_add(start) {
-            Some(offset) if offset < 1 << 62 && start >= w.load64(&side.large, Relaxed) => offset,
-            _ => return Step::Corrupt,
-        };
-        match file::read_at(self.segment().fd(), buffer, offset) {
-            Ok(true) => {}
-            Ok(false) => return Step::Corrupt,
-            Err(errno) => return Step::Failed(errno, "queue: reading a large message"),
+        match self.read_large(head, w.load64(&self.shared.consumers.large, Relaxed), buffer) {
+            Ok(large) => {
+                self.publish_get_large(w, head.advance(units_of(UNIT)), large);
+                Step::Done(buffer.len())
+            }
+            Err(step) => step,
         }
-        let after = head.advance(units_of(UNIT));
-        intend(w, side, start + span, after);
-        ring(w, side);
-        w.store64(side.own(), after.0, Relaxed);
-        // SYNC POINT: head (release).
-        w.store64(&side.position, after.0, Release);
-        w.store64(&side.large, start + span, Release);
-        file::punch(self.segment().fd(), offset, span);
-        Step::Done(buffer.len())
+    }
+
+    /// Reads the large message whose record lies at `head`; answers where it lies. It cannot lie before `earliest`.
+    #[cold]
+    fn read_large(&self, head: Position, earliest: u64, buffer: &mut [MaybeUninit<u8>]) -> std::result::Result<Range<u64>, Step> {
+        let large = self.large_at(head, earliest, buffer.len())?;
+        match file::read_at(self.segment().fd(), buffer, self.segment().length() as u64 + large.start) {
+            Ok(true) => Ok(large),
+            Ok(false) => Err(Step::Corrupt),
+            Err(errno) => Err(Step::Failed(errno, "queue: reading a large message")),
+        }
+    }
+
+    /// Where the large message whose record lies at `head` lies, validated.
+    fn large_at(&self, head: Position, earliest: u64, length: usize) -> std::result::Result<Range<u64>, Step> {
+        let start = self.read_word(head.units().wrapping_add(1));
+        let sound = start >= earliest && start < 1 << 62;
+        if sound { Ok(start..start + large_span(length)) } else { Err(Step::Corrupt) }
+    }
+
+    /// [`Queue::publish_get`] where all large messages in `large` were taken: gives their memory back.
+    #[cold]
+    fn publish_get_large<W: Words>(&self, w: W, head: Position, large: Range<u64>) {
+        let side = &self.shared.consumers;
+        intend(w, side, large.end, head);
+        self.publish_get(w, head);
+        w.store64(&side.large, large.end, Release);
+        file::punch(self.segment().fd(), self.segment().length() as u64 + large.start, large.end - large.start);
     }
 
     #[cold]
@@ -480,7 +645,7 @@ impl Queue {
         let message = || queue.has_message(w);
         queue.wait(w, Side::Consumer, deadline, message, || queue.get_once(w, buffer, deadline)).and_then(|step| match step {
             Step::Done(length) => Ok(length),
-            other => Err(get_error(other, capacity)),
+            other => Err(queue.get_nothing(w, other, capacity)),
         })
     }
 
@@ -544,12 +709,12 @@ impl Queue {
                 Step::Nothing => {}
                 step => return Ok(step),
             }
-            match self.register(w, side, deadline, &ready)? {
-                Registered::Asleep => {}
+            let bell = match self.register(w, side, deadline, &ready)? {
+                Registered::Asleep(bell) => bell,
                 Registered::Look => continue,
                 Registered::TimedOut => return Ok(Step::Nothing),
-            }
-            if w.wait(opposite.bell(), 1, deadline)? == Woken::TimedOut {
+            };
+            if w.wait(opposite.bell(), bell, deadline)? == Woken::TimedOut {
                 // Somebody may have rung for us at this very moment.
                 return once();
             }
@@ -558,38 +723,47 @@ impl Queue {
 
     /// Sets the other side's bell under its word, unless there is reason to look again. What that side publishes next, it publishes
     /// after it has seen the bell.
-    fn register<W: Words>(&self, w: W, side: Side, deadline: &Deadline, ready: impl Fn() -> bool) -> Result<Registered> {
+    fn register<W: Words>(&self, w: W, side: Side, deadline: &Deadline, ready: &impl Fn() -> bool) -> Result<Registered> {
         let (opposite, _) = self.side(side.opposite());
-        match robust::take(w, &opposite.section, deadline)? {
-            None => return Ok(Registered::TimedOut),
+        // While somebody there holds a reservation, or the first message, one publication follows the other without this word being
+        // free for long.
+        match robust::take_unless(w, &opposite.section, deadline, ready)? {
+            None if deadline.passed() => return Ok(Registered::TimedOut),
+            None => return Ok(Registered::Look),
             Some(Taken::OwnerDied) if side == Side::Consumer => self.recover_producers(w, Side::Consumer),
             Some(Taken::OwnerDied) => self.recover_consumers(w),
             Some(Taken::Clean) => {}
         }
         let look = w.load(self.shared.producers.closed(), Relaxed) != 0 || ready();
+        if side == Side::Consumer && !look {
+            self.give_back(w);
+        }
+        let bell = w.load(opposite.bell(), Relaxed) | bell::ASLEEP;
         if !look {
-            w.store(opposite.bell(), 1, Relaxed);
+            w.store(opposite.bell(), bell, Relaxed);
         }
         robust::give(w, &opposite.section);
-        Ok(if look { Registered::Look } else { Registered::Asleep })
+        Ok(if look { Registered::Look } else { Registered::Asleep(bell) })
     }
 
-    /// Under the producers' word, which makes the tail exact; the head may only come closer to it.
+    /// Exact under the producers' word, which makes the tail exact; the head may only come closer to it.
     fn has_message<W: Words>(&self, w: W) -> bool {
         // SYNC POINT: tail (acquire).
         let tail = w.load64(&self.shared.producers.position, Acquire);
         tail != w.load64(&self.shared.consumers.position, Relaxed)
     }
 
-    /// Under the consumers' word, which makes the head exact; the tail may only run further away from it.
+    /// Exact under the consumers' word, which makes the head exact; the tail may only run further away from it.
     fn has_room<W: Words>(&self, w: W, length: usize) -> bool {
         let tail = Position(w.load64(&self.shared.producers.position, Relaxed));
         // SYNC POINT: head (acquire).
         let head = Position(w.load64(&self.shared.consumers.position, Acquire));
         if length <= self.inline_max() {
-            return self.fits(tail, head, units_of(length)) || !self.is_sound(tail, head);
+            return self.fits_within(self.limit, tail, head, units_of(length)) || !self.is_sound(tail, head);
         }
-        (self.fits(tail, head, units_of(UNIT)) && self.large_room(w, large_span(length)).is_some()) || !self.is_sound(tail, head)
+        let large = w.load64(&self.shared.producers.large, Relaxed);
+        (self.fits_within(self.limit, tail, head, units_of(UNIT)) && self.large_fits(w, large, large_span(length)))
+            || !self.is_sound(tail, head)
     }
 
     // ---- closing and recovery
@@ -609,8 +783,9 @@ impl Queue {
                 return Err(stuck);
             }
         }
+        self.make_readable(w);
         for side in [producers, consumers] {
-            w.store(side.bell(), 0, Relaxed);
+            reset_bell(w, side);
             w.wake(side.bell(), ALL);
         }
         // SYNC POINT: closed (release; the acquire is in `look_for_tail`).
@@ -627,6 +802,7 @@ impl Queue {
             return;
         }
         let side = &self.shared.producers;
+        self.recover_descriptor(w);
         recover(w, side);
         // Large messages that were written and not published.
         if w.load64(&side.large_intent, Relaxed) != 0 {
@@ -695,17 +871,15 @@ impl HandedOn for Queue {
     type Shared = QueueShared;
 
     fn of(shared: Object<QueueShared>) -> Result<Queue> {
-        let w = Thread::current();
-        let corrupt = || Error::new(Kind::Corrupt, "queue: its shared memory was written over");
-        let ring_bytes = usize::try_from(w.load64(&shared.ring_bytes, Relaxed)).map_err(|_| corrupt())?;
-        let capacity = u32::try_from(w.load64(&shared.capacity, Relaxed)).map_err(|_| corrupt())?;
-        let max_bytes = w.load64(&shared.max_bytes, Relaxed);
-        let sound = ring_bytes.is_power_of_two() && (RING_MIN..=RING_MAX).contains(&ring_bytes);
-        if !sound || capacity > i32::MAX as u32 || max_bytes == 0 {
-            return Err(corrupt());
+        match Thread::current().load64(&shared.pollable, Relaxed) {
+            0 => Queue::over(shared, None),
+            1 => Err(descriptor_stays()),
+            _ => Err(written_over()),
         }
-        let ring = shared.segment().bytes(size_of::<QueueShared>(), ring_bytes).map_err(|_| corrupt())?;
-        Ok(Queue { shared, ring, ring_bytes, capacity, max_bytes })
+    }
+
+    fn may_be_handed_on(&self) -> Result<()> {
+        if self.doorbell.is_none() { Ok(()) } else { Err(descriptor_stays()) }
     }
 
     fn object(&self) -> &Object<QueueShared> {
@@ -729,14 +903,15 @@ impl Side {
 }
 
 enum Registered {
-    Asleep,
+    /// With the bell as it is now.
+    Asleep(u32),
     Look,
     TimedOut,
 }
 
-/// Wakes the other side's leader if it sleeps. Under this side's word.
+/// Wakes the producers' leader if it sleeps. Under the consumers' word.
 #[inline]
-fn ring<W: Words>(w: W, side: &SideShared) {
+fn ring_producers<W: Words>(w: W, side: &SideShared) {
     if w.load(side.bell(), Relaxed) != 0 {
         w.store(side.bell(), 0, Relaxed);
         w.wake(side.bell(), 1);
@@ -760,9 +935,15 @@ fn recover<W: Words>(w: W, side: &SideShared) {
         w.store64(&side.large, intent, Release);
     }
     if !cfg!(tine_mutant = "recovery_does_not_wake") {
-        w.store(side.bell(), 0, Relaxed);
+        reset_bell(w, side);
         w.wake(side.bell(), ALL);
     }
+}
+
+/// Nobody sleeps on it any more; what it says of the descriptor stays.
+fn reset_bell<W: Words>(w: W, side: &SideShared) {
+    let bell = w.load(side.bell(), Relaxed);
+    w.store(side.bell(), bell & !bell::ASLEEP, Relaxed);
 }
 
 #[inline]
@@ -775,6 +956,12 @@ fn header(length: usize, kind: u32) -> u64 {
     u64::from(kind) << 32 | length as u64
 }
 
+/// A producer that did not inherit the queue could not make its descriptor readable.
+#[cold]
+fn descriptor_stays() -> Error {
+    Error::new(Kind::NotSupported, "queue: a pollable queue is inherited only: it has neither a name nor a token")
+}
+
 /// What a large message takes out of line: whole pages, so that they can be given back.
 fn large_span(length: usize) -> u64 {
     memory::whole_pages(length) as u64
@@ -784,7 +971,7 @@ fn large_span(length: usize) -> u64 {
 fn put_error(step: Step, length: usize, queue: &Queue) -> Error {
     match step {
         Step::Nothing => Error::new(Kind::Full, "queue: full"),
-        Step::Busy => Error::new(Kind::Full, "queue: another producer is stopped inside a put"),
+        Step::Busy => Error::new(Kind::Full, "queue: another producer was inside all the time, or holds a reservation"),
         Step::TooLong => {
             let limit = queue.max_bytes.min(MESSAGE_MAX as u64);
             Error::new(Kind::MessageSize, format!("queue: a message of {length} bytes is above the limit of {limit}"))
@@ -797,7 +984,7 @@ fn put_error(step: Step, length: usize, queue: &Queue) -> Error {
 fn get_error(step: Step, capacity: usize) -> Error {
     match step {
         Step::Nothing => Error::new(Kind::Empty, "queue: empty"),
-        Step::Busy => Error::new(Kind::Empty, "queue: another consumer is stopped inside a get"),
+        Step::Busy => Error::new(Kind::Empty, "queue: another consumer was inside all the time, or holds the first message"),
         Step::TooSmall(length) => {
             Error::too_small(length, format!("queue: the message has {length} bytes, the buffer {capacity}"))
         }
@@ -809,8 +996,12 @@ fn common_error(step: Step) -> Error {
     match step {
         Step::Closed => Error::new(Kind::Closed, "queue: closed"),
         Step::Failed(errno, what) => sys::failure(errno, what),
-        _ => Error::new(Kind::Corrupt, "queue: its shared memory was written over"),
+        _ => written_over(),
     }
+}
+
+fn written_over() -> Error {
+    Error::new(Kind::Corrupt, "queue: its shared memory was written over")
 }
 
 #[cfg(test)]

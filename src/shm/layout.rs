@@ -219,7 +219,10 @@ pub struct SideShared {
     /// What `large` becomes, and which `position` makes it so: for the recovery of a side that died between the two.
     pub large_intent: Word64,
     pub large_intent_position: Word64,
-    rest: [Word64; 4],
+    /// Producers of a queue that grows: the ring's memory is there from `given_back` to `made`, in units.
+    pub made: Word64,
+    pub given_back: Word64,
+    rest: [Word64; 2],
 }
 
 impl SideShared {
@@ -235,6 +238,18 @@ impl SideShared {
         &self.section.small[1]
     }
 
+    /// Producers: how many bytes the owner of the section has reserved.
+    #[inline]
+    pub fn reserved(&self) -> &Word {
+        &self.section.small[2]
+    }
+
+    /// Not 0: what the owner of the section has reserved, or peeked at, lies in its private memory.
+    #[inline]
+    pub fn private(&self) -> &Word {
+        &self.section.small[3]
+    }
+
     /// This side's own copy of `position`, on the line that it has at hand.
     #[inline]
     pub fn own(&self) -> &Word64 {
@@ -248,23 +263,52 @@ impl SideShared {
     }
 }
 
-/// The head of a queue's segment; the ring follows.
+/// How many of a queue's messages were declared done, and who waits for all of them to be.
+#[repr(C, align(128))]
+#[derive(Debug, Default)]
+pub struct TasksShared {
+    /// Guards the "asleep" flag of the state, which is `large[0]`.
+    pub section: RobustCell,
+    rest: [Word64; 8],
+}
+
+impl TasksShared {
+    /// {done, ends, asleep}
+    #[inline]
+    pub fn state(&self) -> &Word64 {
+        &self.section.large[0]
+    }
+
+    /// What they sleep on who wait.
+    #[inline]
+    pub fn bell(&self) -> &Word {
+        &self.section.small[0]
+    }
+}
+
+/// The head of a queue's segment; the ring follows, in one that grows from the file's next page on.
 #[repr(C, align(128))]
 #[derive(Debug, Default)]
 pub struct QueueShared {
-    pub ring_bytes: Word64,
+    /// How much of the ring may be in use at once; of one that grows, how much is made at once.
+    pub window_bytes: Word64,
     pub max_bytes: Word64,
     pub capacity: Word64,
-    rest: [Word64; 13],
+    /// Not 0: it grows.
+    pub grows: Word64,
+    /// Not 0: it has a descriptor, which only those have who inherit the queue.
+    pub pollable: Word64,
+    rest: [Word64; 11],
     pub producers: SideShared,
     pub consumers: SideShared,
     /// Owned by the producer that sleeps on `consumers.bell()`, and by the consumer that sleeps on `producers.bell()`.
     pub put_leader: RobustCell,
     pub get_leader: RobustCell,
+    pub tasks: TasksShared,
 }
 
 const _: () = assert!(size_of::<SideShared>() == 128 && offset_of!(SideShared, position) == 64);
-const _: () = assert!(size_of::<QueueShared>() == 512 && offset_of!(QueueShared, producers) == 128);
+const _: () = assert!(size_of::<QueueShared>() == 640 && offset_of!(QueueShared, producers) == 128);
 
 // SAFETY: robust cells.
 unsafe impl Shared for SemaphoreShared {}
@@ -272,5 +316,7 @@ unsafe impl Shared for SemaphoreShared {}
 unsafe impl Shared for EventShared {}
 // SAFETY: a robust cell and words.
 unsafe impl Shared for SideShared {}
+// SAFETY: a robust cell and words.
+unsafe impl Shared for TasksShared {}
 // SAFETY: sides, robust cells and words.
 unsafe impl Shared for QueueShared {}

@@ -5,13 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use super::Queue;
+use super::{Options, Queue, bell};
 use crate::error::Kind;
 use crate::shm::layout::SideShared;
 use crate::shm::{RobustCell, Words};
 use crate::sync::explore::{LONG, Limits, Names, Rest, Scenario, Sim, exhaust, explore};
 use crate::sync::robust::{OWNER, OWNER_DIED};
-use crate::sys::Deadline;
+use crate::sys::{Deadline, poll};
 use crate::timeout::Timeout;
 
 /// First the producers, then the consumers, last perhaps one that closes the queue.
@@ -22,6 +22,12 @@ struct Passing {
     puts: usize,
     consumers: usize,
     gets: usize,
+    /// How many messages one call puts, or gets, at most.
+    many: usize,
+    /// Puts by reserve and commit, gets by peek and release.
+    holds: bool,
+    pollable: bool,
+    grows: bool,
     closes: bool,
     capacity: usize,
     max_bytes: usize,
@@ -31,13 +37,24 @@ struct Passing {
 /// Long enough to lie out of line in the smallest ring.
 const LARGE: usize = 300;
 const SMALL: usize = 16;
+/// Short enough to lie in a ring of a page, of which four do not fit.
+const QUARTER: usize = PAGE / 4;
 const PAGE: usize = 4096;
+const MANY_MAX: usize = 4;
 
 struct Passed {
     queue: Queue,
     /// For each message what its put came to, and how often it was got.
     puts: Vec<AtomicUsize>,
     gets: Vec<AtomicUsize>,
+    /// For each thread, and the observer, whether it is in a call that may take a message.
+    taking: Vec<AtomicUsize>,
+}
+
+impl Passed {
+    fn taking(&self, sim: Sim) -> &AtomicUsize {
+        &self.taking[(sim.tid() as usize - 1).min(self.taking.len() - 1)]
+    }
 }
 
 const BEGUN: usize = 1;
@@ -47,6 +64,11 @@ const REFUSED: usize = 3;
 impl Passing {
     fn producers(&self) -> usize {
         self.lengths.len()
+    }
+
+    fn options(&self) -> Options {
+        let Passing { capacity, max_bytes, pollable, grows, .. } = *self;
+        Options { capacity, capacity_bytes: 1, max_bytes, pollable, grows }
     }
 
     fn message(&self, number: usize) -> Vec<u8> {
@@ -62,37 +84,109 @@ impl Passing {
         Err(format!("got {message:?}, which nobody put"))
     }
 
-    /// Gets one message. `None`: nothing there, or nothing more.
-    fn get(&self, shared: &Passed, sim: Sim, timeout: Timeout) -> Result<Option<usize>, String> {
+    /// By one call; none: nothing there, or nothing more.
+    fn get(&self, shared: &Passed, sim: Sim, timeout: Timeout) -> Result<Vec<usize>, String> {
+        if self.holds {
+            return self.get_in_place(shared, sim, timeout);
+        }
+        shared.taking(sim).store(1, SeqCst);
+        let got = self.get_copies(shared, sim, timeout);
+        shared.taking(sim).store(0, SeqCst);
+        got
+    }
+
+    /// Leaves the message once, and takes the one that is there then.
+    fn get_in_place(&self, shared: &Passed, sim: Sim, timeout: Timeout) -> Result<Vec<usize>, String> {
         let mut buffer = [MaybeUninit::new(0); LARGE];
-        match shared.queue.get_by(sim, &mut buffer, &Deadline::new(timeout)) {
-            Ok(length) => {
-                let number = self.number(&initialised(&buffer[..length]))?;
-                sim.note(|| format!("has got message {number}"));
-                if shared.gets[number].fetch_add(1, SeqCst) != 0 {
-                    return Err(format!("message {number} was got twice"));
-                }
-                match shared.puts[number].load(SeqCst) {
-                    REFUSED => Err(format!("message {number} was got although its put was refused")),
-                    _ => Ok(Some(number)),
-                }
+        let mut leave = true;
+        loop {
+            let length = match shared.queue.peek_by(sim, &Deadline::new(timeout)) {
+                Ok((_, length)) => length,
+                Err(error) if matches!(error.kind(), Kind::Empty | Kind::Closed | Kind::Interrupted) => return Ok(Vec::new()),
+                Err(error) => return Err(error.to_string()),
+            };
+            sim.note(|| "peeks".into());
+            shared.queue.read_peeked(sim, &mut buffer[..length]);
+            if !std::mem::take(&mut leave) {
+                shared.taking(sim).store(1, SeqCst);
+                shared.queue.release_by(sim).map_err(|error| error.to_string())?;
+                shared.taking(sim).store(0, SeqCst);
+                return Ok(vec![self.has_got(shared, &buffer[..length], sim)?]);
             }
-            Err(error) if matches!(error.kind(), Kind::Empty | Kind::Closed | Kind::Interrupted) => Ok(None),
+            shared.queue.unpeek_by(sim).map_err(|error| error.to_string())?;
+        }
+    }
+
+    /// A longer one first, which is abandoned, then the message.
+    fn put_in_place(shared: &Passed, sim: Sim, message: &[u8], deadline: &Deadline) -> crate::error::Result<()> {
+        shared.queue.reserve_by(sim, message.len() + 1, deadline)?;
+        shared.queue.abandon_by(sim)?;
+        shared.queue.reserve_by(sim, message.len() + 1, deadline)?;
+        sim.note(|| "reserves".into());
+        shared.queue.fill_reserved(sim, message);
+        shared.queue.commit_by(sim, message.len())
+    }
+
+    fn get_copies(&self, shared: &Passed, sim: Sim, timeout: Timeout) -> Result<Vec<usize>, String> {
+        let mut buffer = [MaybeUninit::new(0); 2 * QUARTER];
+        let deadline = Deadline::new(timeout);
+        let mut places = [(0, 0); MANY_MAX];
+        let got = if self.many == 1 {
+            shared.queue.get_by(sim, &mut buffer, &deadline).map(|length| {
+                places[0] = (0, length);
+                1
+            })
+        } else {
+            let each = |number: usize, start: usize, length: usize| places[number] = (start, length);
+            shared.queue.get_many_by(sim, &mut buffer, self.many, each, &deadline)
+        };
+        match got {
+            Ok(got) => {
+                let message = |&(start, length): &(usize, usize)| self.has_got(shared, &buffer[start..start + length], sim);
+                places[..got].iter().map(message).collect()
+            }
+            Err(error) if matches!(error.kind(), Kind::Empty | Kind::Closed | Kind::Interrupted) => Ok(Vec::new()),
             Err(error) => Err(error.to_string()),
         }
     }
 
+    fn has_got(&self, shared: &Passed, message: &[MaybeUninit<u8>], sim: Sim) -> Result<usize, String> {
+        let number = self.number(&initialised(message))?;
+        sim.note(|| format!("has got message {number}"));
+        if shared.gets[number].fetch_add(1, SeqCst) != 0 {
+            return Err(format!("message {number} was got twice"));
+        }
+        match shared.puts[number].load(SeqCst) {
+            REFUSED => Err(format!("message {number} was got although its put was refused")),
+            _ => Ok(number),
+        }
+    }
+
     fn produce(&self, shared: &Passed, producer: usize, sim: Sim) -> Result<(), String> {
-        for number in producer * self.puts..(producer + 1) * self.puts {
-            shared.puts[number].store(BEGUN, SeqCst);
-            let outcome = match shared.queue.put_by(sim, &self.message(number), &Deadline::new(self.timeout)) {
-                Ok(()) => RETURNED,
-                Err(error) if matches!(error.kind(), Kind::Full | Kind::Closed | Kind::Interrupted) => REFUSED,
+        let mut next = producer * self.puts;
+        let end = next + self.puts;
+        while next < end {
+            let batch = next..end.min(next + self.many);
+            let messages: Vec<_> = batch.clone().map(|number| self.message(number)).collect();
+            batch.clone().for_each(|number| shared.puts[number].store(BEGUN, SeqCst));
+            let deadline = Deadline::new(self.timeout);
+            let put = if self.holds {
+                Self::put_in_place(shared, sim, &messages[0], &deadline).map(|()| 1)
+            } else if self.many == 1 {
+                shared.queue.put_by(sim, &messages[0], &deadline).map(|()| 1)
+            } else {
+                shared.queue.put_many_by(sim, messages.len(), |number| &messages[number], &deadline)
+            };
+            let put = match put {
+                Ok(put) => put,
+                Err(error) if matches!(error.kind(), Kind::Full | Kind::Closed | Kind::Interrupted) => 0,
                 Err(error) => return Err(error.to_string()),
             };
-            let verb = if outcome == RETURNED { "has put" } else { "could not put" };
-            sim.note(|| format!("{verb} message {number}"));
-            shared.puts[number].store(outcome, SeqCst);
+            sim.note(|| format!("has put {put} of the messages {batch:?}"));
+            for number in batch.clone() {
+                shared.puts[number].store(if number < batch.start + put { RETURNED } else { REFUSED }, SeqCst);
+            }
+            next = batch.end;
         }
         Ok(())
     }
@@ -100,7 +194,7 @@ impl Passing {
     fn consume(&self, shared: &Passed, sim: Sim) -> Result<(), String> {
         let mut last = vec![None; self.producers()];
         for _ in 0..self.gets {
-            if let Some(number) = self.get(shared, sim, self.timeout)? {
+            for number in self.get(shared, sim, self.timeout)? {
                 let producer = number / self.puts;
                 if last[producer] >= Some(number) {
                     return Err(format!("message {number} came after a later one"));
@@ -130,7 +224,7 @@ impl Passing {
         if served(leading) {
             return Err(format!("{side} {leading} sleeps although it could go on"));
         }
-        let will_ring = sim.load(opposite.bell(), Relaxed) == 1;
+        let will_ring = sim.load(opposite.bell(), Relaxed) & bell::ASLEEP != 0;
         let will_mend = sim.load(&opposite.section.word, Relaxed) & (OWNER_DIED | OWNER) == OWNER_DIED;
         if will_ring || will_mend { Ok(()) } else { Err(format!("{side} {leading} sleeps unseen by the other side")) }
     }
@@ -151,9 +245,10 @@ impl Scenario for Passing {
     }
 
     fn make(&self) -> Passed {
-        let zeros = || (0..self.producers() * self.puts).map(|_| AtomicUsize::new(0)).collect();
-        let queue = Queue::new(self.capacity, 1, self.max_bytes).expect("a small queue");
-        Passed { queue, puts: zeros(), gets: zeros() }
+        let count = |count: usize| (0..count).map(|_| AtomicUsize::new(0)).collect();
+        let messages = self.producers() * self.puts;
+        let queue = Queue::with(&self.options()).expect("a small queue");
+        Passed { queue, puts: count(messages), gets: count(messages), taking: count(self.threads() + 1) }
     }
 
     fn run(&self, shared: &Passed, thread: usize, sim: Sim) -> Result<(), String> {
@@ -183,6 +278,12 @@ impl Scenario for Passing {
         let mended = sim.load(&inside.consumers.section.word, Relaxed) & OWNER_DIED == 0;
         let served = |thread: usize| closed || mended && queue.has_room(sim, self.lengths[thread]) || tail == head;
         self.check_sleepers("producer", &sleepers, served, &inside.put_leader, &inside.consumers, sim)?;
+        if let Some(fd) = queue.descriptor().filter(|_| closed || tail != head) {
+            let readable = poll::readable(&[fd], &Deadline::new(Timeout::Try)).map_err(|error| error.to_string())?;
+            if readable == 0 {
+                return Err("there is something to tell, and the descriptor is silent".into());
+            }
+        }
         if self.capacity != 0 && tail.messages_since(head) as usize > self.capacity {
             return Err(format!("{} messages are more than the capacity", tail.messages_since(head)));
         }
@@ -190,12 +291,18 @@ impl Scenario for Passing {
     }
 
     fn check_end(&self, shared: &Passed, rest: &Rest, sim: Sim) -> Result<(), String> {
-        while self.get(shared, sim, Timeout::Try)?.is_some() {}
+        while !self.get_copies(shared, sim, Timeout::Try)?.is_empty() {}
+        if let Some(fd) = shared.queue.descriptor().filter(|_| !self.closes) {
+            if poll::readable(&[fd], &Deadline::new(Timeout::Try)).map_err(|error| error.to_string())? != 0 {
+                return Err("the queue is empty, and the descriptor not silent".into());
+            }
+        }
         let lost = (0..shared.puts.len())
             .filter(|&number| shared.puts[number].load(SeqCst) == RETURNED && shared.gets[number].load(SeqCst) == 0)
             .count();
-        let dead = (self.producers()..self.producers() + self.consumers).filter(|&thread| rest.is_dead(thread)).count();
-        if lost > dead {
+        let took = |thread: &usize| rest.is_dead(*thread) && shared.taking[*thread].load(SeqCst) != 0;
+        let dead = (self.producers()..self.producers() + self.consumers).filter(took).count();
+        if lost > dead * self.many {
             return Err(format!("{lost} messages are lost, {dead} consumers died"));
         }
         // What a dead process left out of line is given back once both sides were entered.
@@ -203,6 +310,10 @@ impl Scenario for Passing {
         let segment = shared.queue.segment();
         let file = segment.fd().try_clone_to_owned().map(std::fs::File::from).and_then(|file| file.metadata());
         let bytes = file.map_err(|error| error.to_string())?.blocks() as usize * 512;
+        // The head, and the chunks in which head and tail are.
+        if self.grows && bytes > 4 * PAGE {
+            return Err(format!("{bytes} bytes of an empty queue were not given back"));
+        }
         if bytes > segment.length() {
             return Err(format!("{} bytes of large messages were not given back", bytes - segment.length()));
         }
@@ -232,6 +343,10 @@ const SMALL_QUEUE: Passing = Passing {
     puts: 2,
     consumers: 2,
     gets: 2,
+    many: 1,
+    holds: false,
+    pollable: false,
+    grows: false,
     closes: false,
     capacity: 1,
     max_bytes: 0,
@@ -264,6 +379,72 @@ fn large_messages() {
 }
 
 #[test]
+fn messages_in_place() {
+    let held = Passing { holds: true, ..SMALL_QUEUE };
+    explore("messages in place", &held, Limits { kills: 2, timeouts: 1 }, 3000);
+    let timed = Passing { timeout: LONG, ..held };
+    explore("messages in place with timeouts", &timed, Limits { kills: 1, timeouts: 3 }, 1500);
+    let closing = Passing { closes: true, gets: 3, ..held };
+    explore("messages in place, closing", &closing, Limits { kills: 2, timeouts: 1 }, 1500);
+    let large = Passing { lengths: &[LARGE - 1, SMALL], capacity: 0, max_bytes: PAGE, consumers: 1, gets: 4, ..held };
+    explore("large messages in place", &large, Limits { kills: 2, timeouts: 1 }, 1500);
+}
+
+#[test]
+fn telling_by_a_descriptor() {
+    let polled = Passing { pollable: true, capacity: 0, ..SMALL_QUEUE };
+    explore(
+        "telling by a descriptor",
+        &Passing { timeout: Timeout::Try, gets: 3, ..polled },
+        Limits { kills: 2, timeouts: 0 },
+        3000,
+    );
+    explore(
+        "telling by a descriptor, asleep",
+        &Passing { closes: true, gets: 3, ..polled },
+        Limits { kills: 2, timeouts: 1 },
+        2000,
+    );
+    exhaust("telling by a descriptor", &Passing { lengths: &[SMALL], puts: 2, consumers: 1, timeout: Timeout::Try, ..polled });
+}
+
+#[test]
+fn a_queue_that_grows() {
+    let growing = Passing {
+        grows: true,
+        lengths: &[QUARTER, QUARTER],
+        capacity: 0,
+        max_bytes: 5 * QUARTER,
+        puts: 6,
+        gets: 6,
+        ..SMALL_QUEUE
+    };
+    explore("a queue that grows", &growing, Limits { kills: 2, timeouts: 1 }, 1500);
+    let tried = Passing { timeout: Timeout::Try, puts: 8, gets: 8, consumers: 1, max_bytes: 8 * QUARTER, ..growing };
+    explore("a queue that grows, tried", &tried, Limits { kills: 2, timeouts: 0 }, 1500);
+}
+
+#[test]
+fn every_schedule_of_one_commit_and_two_releases() {
+    exhaust("one commit, two releases", &Passing { holds: true, lengths: &[SMALL], puts: 1, gets: 1, ..SMALL_QUEUE });
+}
+
+#[test]
+fn many_at_once() {
+    let many = Passing { many: 2, capacity: 2, puts: 4, gets: 3, ..SMALL_QUEUE };
+    explore("many at once", &many, Limits { kills: 2, timeouts: 1 }, 2000);
+    let timed = Passing { timeout: LONG, capacity: 3, many: 3, ..many };
+    explore("many at once with timeouts", &timed, Limits { kills: 1, timeouts: 2 }, 1000);
+    let large = Passing { lengths: &[LARGE, SMALL], capacity: 0, max_bytes: 2 * PAGE, consumers: 1, many: 2, ..SMALL_QUEUE };
+    explore("many large at once", &large, Limits { kills: 2, timeouts: 1 }, 1000);
+}
+
+#[test]
+fn every_schedule_of_two_puts_of_two_and_one_get_of_two() {
+    exhaust("two puts of two, one get of two", &Passing { many: 2, capacity: 2, consumers: 1, gets: 1, ..SMALL_QUEUE });
+}
+
+#[test]
 fn every_schedule_of_one_put_and_two_gets() {
     let one = Passing { lengths: &[SMALL], puts: 1, gets: 1, ..SMALL_QUEUE };
     exhaust("one put, two gets", &one);
@@ -273,4 +454,118 @@ fn every_schedule_of_one_put_and_two_gets() {
 fn every_schedule_of_two_puts_and_one_get() {
     let one = Passing { puts: 1, consumers: 1, gets: 1, ..SMALL_QUEUE };
     exhaust("two puts, one get", &one);
+}
+
+// ---- declarations
+
+/// First those who declare messages done, then those who wait for all of them to be, last perhaps one who puts one more.
+#[derive(Clone, Copy)]
+struct Finishing {
+    /// Put before anybody begins.
+    messages: usize,
+    doers: usize,
+    /// How often each of them declares one done.
+    each: usize,
+    waiters: usize,
+    puts: bool,
+    timeout: Timeout,
+}
+
+struct Finished {
+    queue: Queue,
+    begun: AtomicUsize,
+    declared: AtomicUsize,
+}
+
+impl Finishing {
+    fn done(shared: &Finished, sim: Sim) -> u32 {
+        (sim.load64(shared.queue.shared.tasks.state(), Relaxed) >> 32) as u32
+    }
+
+    fn wait(&self, shared: &Finished, sim: Sim) -> Result<(), String> {
+        let put = shared.queue.positions(sim).0.messages();
+        match shared.queue.join_by(sim, &Deadline::new(self.timeout)) {
+            Ok(()) if Self::done(shared, sim) < put => Err(format!("released although not all {put} messages are done")),
+            Ok(()) => Ok(()),
+            Err(error) if matches!(error.kind(), Kind::TimedOut | Kind::Interrupted) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn declare(&self, shared: &Finished, sim: Sim) -> Result<(), String> {
+        for _ in 0..self.each {
+            shared.begun.fetch_add(1, SeqCst);
+            match shared.queue.task_done_by(sim) {
+                Ok(()) => drop(shared.declared.fetch_add(1, SeqCst)),
+                Err(error) if error.kind() == Kind::Overflow && self.doers * self.each > self.messages => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Scenario for Finishing {
+    type Shared = Finished;
+
+    fn threads(&self) -> usize {
+        self.doers + self.waiters + usize::from(self.puts)
+    }
+
+    fn make(&self) -> Finished {
+        let queue = Queue::new(0, 1, 0).expect("a small queue");
+        (0..self.messages).for_each(|_| queue.put(b"task", Timeout::Try).expect("it has room"));
+        Finished { queue, begun: AtomicUsize::new(0), declared: AtomicUsize::new(0) }
+    }
+
+    fn run(&self, shared: &Finished, thread: usize, sim: Sim) -> Result<(), String> {
+        if thread < self.doers {
+            self.declare(shared, sim)
+        } else if thread < self.doers + self.waiters {
+            self.wait(shared, sim)
+        } else {
+            shared.queue.put_by(sim, b"more", &Deadline::new(Timeout::Forever)).map_err(|error| error.to_string())
+        }
+    }
+
+    fn check_rest(&self, shared: &Finished, rest: &Rest, sim: Sim) -> Result<(), String> {
+        let (put, done) = (shared.queue.positions(sim).0.messages(), Self::done(shared, sim));
+        let (begun, declared) = (shared.begun.load(SeqCst), shared.declared.load(SeqCst));
+        if done > put || (done as usize) < declared || done as usize > begun {
+            return Err(format!("{done} of {put} messages are done, of {begun} declarations {declared} returned"));
+        }
+        for thread in rest.asleep() {
+            if thread < self.doers || thread == self.doers + self.waiters {
+                return Err(format!("{thread} waits for nothing"));
+            }
+            if put == done {
+                return Err(format!("{thread} waits although all messages are done"));
+            }
+            // With one to come, everybody who waits has seen no end at all.
+            if !self.puts && done as usize >= self.messages {
+                return Err(format!("{thread} missed the end"));
+            }
+            if sim.load64(shared.queue.shared.tasks.state(), Relaxed) & 1 == 0 {
+                return Err(format!("{thread} sleeps unseen by the next declaration"));
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self, shared: &Finished, names: &mut Names) {
+        names.word("tail", &shared.queue.shared.producers.position);
+        names.word("state", shared.queue.shared.tasks.state());
+        names.word("bell", shared.queue.shared.tasks.bell());
+        names.cell("section", &shared.queue.shared.tasks.section);
+    }
+}
+
+const FINISHING: Finishing = Finishing { messages: 3, doers: 2, each: 2, waiters: 2, puts: false, timeout: Timeout::Forever };
+
+#[test]
+fn declaring_all_messages_done() {
+    exhaust("declaring one done", &Finishing { messages: 1, doers: 1, each: 1, ..FINISHING });
+    explore("declaring all done", &FINISHING, Limits { kills: 2, timeouts: 1 }, 2000);
+    let timed = Finishing { puts: true, timeout: LONG, ..FINISHING };
+    explore("declaring all done while more is put", &timed, Limits { kills: 1, timeouts: 2 }, 1000);
 }
