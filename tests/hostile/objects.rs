@@ -13,8 +13,10 @@ use tine::ffi::lock::{
 };
 use tine::ffi::memory::tine_free;
 use tine::ffi::queue::{
-    tine_queue_close, tine_queue_free, tine_queue_get, tine_queue_get_alloc, tine_queue_is_empty, tine_queue_is_full,
-    tine_queue_new, tine_queue_options_t, tine_queue_put, tine_queue_size, tine_queue_t,
+    TINE_QUEUE_GROW, TINE_QUEUE_POLLABLE, tine_bytes_t, tine_queue_abandon, tine_queue_close, tine_queue_commit, tine_queue_free,
+    tine_queue_get, tine_queue_get_alloc, tine_queue_get_many, tine_queue_is_empty, tine_queue_is_full, tine_queue_join,
+    tine_queue_new, tine_queue_options_t, tine_queue_peek, tine_queue_put, tine_queue_put_many, tine_queue_release,
+    tine_queue_reserve, tine_queue_size, tine_queue_t, tine_queue_task_done, tine_queue_unfinished, tine_queue_unpeek,
 };
 use tine::ffi::semaphore::{
     tine_semaphore_acquire, tine_semaphore_free, tine_semaphore_new, tine_semaphore_release, tine_semaphore_t,
@@ -27,7 +29,7 @@ pub type Call = (&'static str, fn(*mut c_void) -> i32);
 
 /// Calls that take no timeout: they wait for as long as a word is owned by somebody who is inside, or seems to be.
 pub fn takes_timeout(call: &str) -> bool {
-    !matches!(call, "close" | "set" | "clear") && !(call.starts_with("release"))
+    !matches!(call, "close" | "set" | "clear" | "task_done") && !(call.starts_with("release"))
 }
 
 pub struct Kind {
@@ -52,10 +54,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "queue",
         new: new_queue,
-        free: |queue| {
-            // SAFETY: a queue of this process, not used again.
-            unsafe { tine_queue_free(queue.cast()) }
-        },
+        free: free_queue,
         before: &[("put", put), ("put, large", put_large), ("put", put), ("get", get)],
         calls: &[
             ("get", get),
@@ -72,14 +71,60 @@ pub const KINDS: &[Kind] = &[
         sleeps: ("get", get_asleep),
     },
     Kind {
+        name: "queue, in place",
+        new: new_queue,
+        free: free_queue,
+        before: &[("reserve", reserve), ("commit", commit), ("peek", peek), ("reserve", reserve)],
+        calls: &[
+            ("commit", commit),
+            ("unpeek", unpeek),
+            ("peek", peek),
+            ("release", release_message),
+            ("reserve, large", reserve_large),
+            ("commit", commit),
+            ("peek", peek),
+            ("put", put),
+            ("get", get),
+            ("release", release_message),
+            ("reserve", reserve),
+            ("abandon", abandon),
+        ],
+        sleeps: ("peek", peek_asleep),
+    },
+    Kind {
+        name: "queue, many, growing, pollable",
+        new: || new_queue_with(TINE_QUEUE_GROW | TINE_QUEUE_POLLABLE),
+        free: free_queue,
+        before: &[("put_many", put_many), ("get_many", get_many), ("put_many", put_many)],
+        calls: &[
+            ("get_many", get_many),
+            ("put_many", put_many),
+            ("put_many", put_many),
+            ("unfinished", unfinished),
+            ("join", join),
+            ("task_done", task_done),
+            ("get_many", get_many),
+            ("put, large", put_large),
+            ("get_many", get_many),
+            ("get_many", get_many),
+            ("close", close),
+        ],
+        sleeps: ("join", join_asleep),
+    },
+    Kind {
         name: "queue, attached",
         new: new_queue,
-        free: |queue| {
-            // SAFETY: a queue of this process, not used again.
-            unsafe { tine_queue_free(queue.cast()) }
-        },
+        free: free_queue,
         before: &[("put", put), ("attach", attach)],
         calls: &[("attach", attach), ("put", put), ("attach", attach), ("get", get), ("attach", attach)],
+        sleeps: ("get", get_asleep),
+    },
+    Kind {
+        name: "queue, growing, attached",
+        new: || new_queue_with(TINE_QUEUE_GROW),
+        free: free_queue,
+        before: &[("put", put), ("attach", attach)],
+        calls: &[("attach", attach), ("put", put), ("put_many", put_many), ("attach", attach), ("get", get), ("attach", attach)],
         sleeps: ("get", get_asleep),
     },
     Kind {
@@ -137,11 +182,21 @@ const LOCK_CALLS_HELD: &[Call] =
 // ---- queue
 
 fn new_queue() -> *mut c_void {
+    new_queue_with(0)
+}
+
+fn free_queue(queue: *mut c_void) {
+    // SAFETY: a queue of this process, not used again.
+    unsafe { tine_queue_free(queue.cast()) }
+}
+
+fn new_queue_with(flags: u32) -> *mut c_void {
     // SAFETY: zeros are the defaults.
     let mut options: tine_queue_options_t = unsafe { std::mem::zeroed() };
     options.size = size_of::<tine_queue_options_t>();
     options.capacity_bytes = RING;
     options.max_bytes = 1 << 20;
+    options.flags = flags;
     let mut queue = ptr::null_mut();
     // SAFETY: live options and a place for the handle.
     assert_eq!(unsafe { tine_queue_new(&options, &mut queue) }, TINE_OK);
@@ -201,6 +256,110 @@ fn get_alloc(queue: *mut c_void) -> i32 {
         unsafe { tine_free(data) };
     }
     status
+}
+
+fn put_many(queue: *mut c_void) -> i32 {
+    let messages = [&SMALL[..], &LARGE[..500], &[], &SMALL[..1]];
+    let messages = messages.map(|bytes| tine_bytes_t { data: bytes.as_ptr().cast(), len: bytes.len() });
+    // SAFETY: a live queue, as many messages.
+    unsafe { tine_queue_put_many(queue.cast(), messages.as_ptr(), messages.len(), TIMEOUT_MS, ptr::null_mut()) }
+}
+
+fn get_many(queue: *mut c_void) -> i32 {
+    let mut buffer = [0u8; 2048];
+    let mut messages = [const { tine_bytes_t { data: ptr::null(), len: 0 } }; 5];
+    let mut count = 0;
+    let (place, room) = (buffer.as_mut_ptr().cast(), buffer.len());
+    // SAFETY: a live queue, a buffer and places of that number.
+    let status = unsafe { tine_queue_get_many(queue.cast(), place, room, TIMEOUT_MS, messages.as_mut_ptr(), 5, &mut count) };
+    let length: usize = messages[..count].iter().map(|message| message.len).sum();
+    assert!(count <= 5 && length <= room, "messages longer than the buffer");
+    status
+}
+
+/// As long as what `commit` writes there.
+fn reserve(queue: *mut c_void) -> i32 {
+    reserve_bytes(queue, SMALL.len())
+}
+
+fn reserve_large(queue: *mut c_void) -> i32 {
+    reserve_bytes(queue, LARGE.len())
+}
+
+fn reserve_bytes(queue: *mut c_void, length: usize) -> i32 {
+    let mut memory = ptr::null_mut::<c_void>();
+    // SAFETY: a live queue, a place; and as many bytes.
+    unsafe {
+        let status = tine_queue_reserve(queue.cast(), length, TIMEOUT_MS, &mut memory);
+        if status == TINE_OK {
+            memory.cast::<u8>().write_bytes(7, length);
+        }
+        status
+    }
+}
+
+fn commit(queue: *mut c_void) -> i32 {
+    // SAFETY: a live queue.
+    unsafe { tine_queue_commit(queue.cast(), SMALL.len()) }
+}
+
+fn abandon(queue: *mut c_void) -> i32 {
+    // SAFETY: a live queue.
+    unsafe { tine_queue_abandon(queue.cast()) }
+}
+
+fn peek(queue: *mut c_void) -> i32 {
+    peek_for(queue, TIMEOUT_MS)
+}
+
+fn peek_asleep(queue: *mut c_void) -> i32 {
+    while peek_for(queue, 0) == TINE_OK && release_message(queue) == TINE_OK {}
+    peek_for(queue, ASLEEP_MS)
+}
+
+/// Reads all of what is shown.
+fn peek_for(queue: *mut c_void, timeout_ms: i64) -> i32 {
+    let (mut data, mut length) = (ptr::null::<c_void>(), 0);
+    // SAFETY: a live queue, two places; and as many bytes.
+    unsafe {
+        let status = tine_queue_peek(queue.cast(), timeout_ms, &mut data, &mut length);
+        if status == TINE_OK {
+            let sum = (0..length).fold(0u8, |sum, at| sum.wrapping_add(data.cast::<u8>().add(at).read_volatile()));
+            std::hint::black_box(sum);
+        }
+        status
+    }
+}
+
+fn release_message(queue: *mut c_void) -> i32 {
+    // SAFETY: a live queue.
+    unsafe { tine_queue_release(queue.cast()) }
+}
+
+fn unpeek(queue: *mut c_void) -> i32 {
+    // SAFETY: a live queue.
+    unsafe { tine_queue_unpeek(queue.cast()) }
+}
+
+fn task_done(queue: *mut c_void) -> i32 {
+    // SAFETY: a live queue.
+    unsafe { tine_queue_task_done(queue.cast()) }
+}
+
+fn unfinished(queue: *mut c_void) -> i32 {
+    // SAFETY: a live queue.
+    unsafe { tine_queue_unfinished(queue.cast()) };
+    0
+}
+
+fn join(queue: *mut c_void) -> i32 {
+    // SAFETY: a live queue.
+    unsafe { tine_queue_join(queue.cast(), TIMEOUT_MS) }
+}
+
+fn join_asleep(queue: *mut c_void) -> i32 {
+    // SAFETY: a live queue.
+    unsafe { tine_queue_join(queue.cast(), ASLEEP_MS) }
 }
 
 fn size(queue: *mut c_void) -> i32 {

@@ -17,6 +17,7 @@ mod seat;
 mod semaphore;
 mod standin;
 mod symbols;
+mod tasks;
 mod tracer;
 
 use std::env;
@@ -46,6 +47,7 @@ fn main() {
 
 fn scenes() -> Vec<Scene> {
     let mut scenes = queue::scenes();
+    scenes.extend(tasks::scenes());
     scenes.extend(lock::all_scenes());
     scenes.extend(semaphore::scenes());
     scenes.extend(event::scenes());

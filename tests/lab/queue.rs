@@ -7,21 +7,24 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, SeqCst};
 
 use tine::ffi::queue::{
-    tine_queue_close, tine_queue_free, tine_queue_get, tine_queue_new, tine_queue_options_t, tine_queue_put, tine_queue_size,
-    tine_queue_t,
+    TINE_QUEUE_GROW, TINE_QUEUE_POLLABLE, tine_bytes_t, tine_queue_abandon, tine_queue_close, tine_queue_commit, tine_queue_fd,
+    tine_queue_free, tine_queue_get, tine_queue_get_many, tine_queue_new, tine_queue_options_t, tine_queue_peek, tine_queue_put,
+    tine_queue_put_many, tine_queue_release, tine_queue_reserve, tine_queue_size, tine_queue_t, tine_queue_unpeek,
 };
 use tine::ffi::status::{TINE_ECLOSED, TINE_EEMPTY, TINE_EFULL, TINE_OK};
 use tine::shm::layout::{QueueShared, SegmentHead};
 
 use crate::lock::runs;
 use crate::scene::{Books, Participant, Scene, Stage, Trial, Verdict, Victim};
-use crate::seat::{Act, BUFFER, Seat};
+use crate::seat::{Act, BUFFER, MANY, Seat};
 use crate::support::{host, message};
 
 /// Messages above a quarter of this lie out of line.
 const RING: usize = 4096;
 const SMALL: usize = 64;
 const LARGE: usize = 2000;
+/// A quarter of the ring with what lies beside each message.
+const QUARTER: usize = 1000;
 /// In the scenes in which producers sleep.
 const CAPACITY: usize = 2;
 
@@ -37,9 +40,13 @@ struct QueueStage {
 
 impl QueueStage {
     fn boxed(capacity: usize, length: usize) -> Box<dyn Stage> {
+        QueueStage::with(capacity, length, 0)
+    }
+
+    fn with(capacity: usize, length: usize, flags: u32) -> Box<dyn Stage> {
         warm();
         let before = host::shared_mappings();
-        let queue = open(capacity);
+        let queue = open(capacity, flags);
         let new = host::shared_mappings().into_iter().find(|mapping| mapping.name == "tine:queue" && !before.contains(mapping));
         let shared = new.expect("a new queue has a mapping").start + SegmentHead::LENGTH;
         let shared = shared as *const QueueShared;
@@ -49,6 +56,16 @@ impl QueueStage {
     fn is_closed(&self) -> bool {
         // SAFETY: the queue's mapping begins with its words and stays until the queue is freed.
         unsafe { &*self.shared }.producers.closed().atomic().load(Acquire) != 0
+    }
+
+    /// Whether there is something to tell that the descriptor does not tell.
+    fn is_mute(&self) -> bool {
+        // SAFETY: a live queue.
+        let fd = unsafe { tine_queue_fd(self.queue) };
+        let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one live element.
+        let readable = unsafe { libc::poll(&mut poll, 1, 0) } == 1;
+        fd >= 0 && !readable && (self.size() > 0 || self.is_closed())
     }
 
     fn size(&self) -> usize {
@@ -72,30 +89,119 @@ impl QueueStage {
         seat.begin();
         // SAFETY: a live queue and a buffer of that size, which nobody reads meanwhile.
         let status = unsafe { tine_queue_get(self.queue, buffer, BUFFER, timeout_ms, &mut length) };
+        self.has_got(status, length, seat)
+    }
+
+    fn has_got(&self, status: i32, length: usize, seat: &Seat) -> i32 {
         seat.length.store(length as u64, SeqCst);
         seat.end(status);
         if status == TINE_OK {
-            match message::number(&seat.message(length)) {
-                Some(number) if length == self.length => self.got.borrow_mut().push(number),
-                _ => seat.is_odd(),
+            if length == 0 || length % self.length != 0 {
+                seat.is_odd();
+            }
+            for bytes in seat.message(length).chunks(self.length) {
+                match message::number(bytes) {
+                    Some(number) => self.got.borrow_mut().push(number),
+                    None => seat.is_odd(),
+                }
             }
         }
         status
+    }
+
+    fn put_many(&self, first: u64, timeout_ms: i64, seat: &Seat) -> i32 {
+        let mut bytes = vec![0; self.length * MANY as usize];
+        let messages = (first..).zip(bytes.chunks_mut(self.length)).map(|(number, bytes)| {
+            message::fill(number, bytes);
+            tine_bytes_t { data: bytes.as_ptr().cast(), len: bytes.len() }
+        });
+        let messages = messages.collect::<Vec<_>>();
+        let mut count = 0;
+        seat.begin();
+        // SAFETY: a live queue and as many messages.
+        let status = unsafe { tine_queue_put_many(self.queue, messages.as_ptr(), messages.len(), timeout_ms, &mut count) };
+        if status == TINE_OK && count != messages.len() {
+            seat.is_odd();
+        }
+        seat.end(status)
+    }
+
+    fn get_many(&self, timeout_ms: i64, seat: &Seat) -> i32 {
+        let mut count = 0;
+        let buffer = seat.buffer.as_ptr().cast_mut().cast();
+        let capacity = self.length * MANY as usize;
+        seat.buffer[..capacity].iter().for_each(|byte| byte.store(0, SeqCst));
+        seat.begin();
+        // SAFETY: a live queue and a buffer of that size, which nobody reads meanwhile.
+        let status =
+            unsafe { tine_queue_get_many(self.queue, buffer, capacity, timeout_ms, ptr::null_mut(), MANY as usize, &mut count) };
+        self.has_got(status, count * self.length, seat)
+    }
+
+    fn fill(&self, number: u64, timeout_ms: i64, seat: &Seat) -> i32 {
+        let mut bytes = vec![0; self.length];
+        message::fill(number, &mut bytes);
+        let mut memory = ptr::null_mut();
+        seat.begin();
+        // SAFETY: a live queue, and as many bytes as were reserved.
+        let status = unsafe {
+            match tine_queue_reserve(self.queue, self.length, timeout_ms, &mut memory) {
+                TINE_OK => match tine_queue_abandon(self.queue) {
+                    TINE_OK => tine_queue_reserve(self.queue, self.length, timeout_ms, &mut memory),
+                    status => status,
+                },
+                status => status,
+            }
+        };
+        if status != TINE_OK {
+            return seat.end(status);
+        }
+        // SAFETY: as above.
+        seat.end(unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), memory.cast(), self.length);
+            tine_queue_commit(self.queue, self.length)
+        })
+    }
+
+    fn show(&self, timeout_ms: i64, seat: &Seat) -> i32 {
+        let (mut data, mut length) = (ptr::null(), 0);
+        let buffer = seat.buffer.as_ptr().cast_mut().cast::<u8>();
+        seat.begin();
+        // SAFETY: a live queue, and a buffer that is longer than every message.
+        let status = unsafe {
+            match tine_queue_peek(self.queue, timeout_ms, &mut data, &mut length) {
+                TINE_OK => match tine_queue_unpeek(self.queue) {
+                    TINE_OK => tine_queue_peek(self.queue, timeout_ms, &mut data, &mut length),
+                    status => status,
+                },
+                status => status,
+            }
+        };
+        if status != TINE_OK {
+            return seat.end(status);
+        }
+        // SAFETY: as above.
+        let status = unsafe {
+            ptr::copy_nonoverlapping(data.cast(), buffer, length.min(BUFFER));
+            tine_queue_release(self.queue)
+        };
+        self.has_got(status, length, seat)
     }
 }
 
 /// One queue for first-use initialisation, made once.
 fn warm() -> *mut tine_queue_t {
     static WARM: OnceLock<usize> = OnceLock::new();
-    *WARM.get_or_init(|| open(0) as usize) as *mut tine_queue_t
+    *WARM.get_or_init(|| open(0, TINE_QUEUE_POLLABLE) as usize) as *mut tine_queue_t
 }
 
-fn open(capacity: usize) -> *mut tine_queue_t {
+fn open(capacity: usize, flags: u32) -> *mut tine_queue_t {
     // SAFETY: zeros are the defaults.
     let mut options: tine_queue_options_t = unsafe { std::mem::zeroed() };
     options.size = size_of::<tine_queue_options_t>();
     options.capacity = capacity;
     options.capacity_bytes = RING;
+    options.flags = flags;
     let mut queue = ptr::null_mut();
     // SAFETY: live options and a place for the handle.
     let status = unsafe { tine_queue_new(&options, &mut queue) };
@@ -115,6 +221,10 @@ impl Stage for QueueStage {
         match act {
             Act::Put(number) => self.put(number, timeout_ms, seat),
             Act::Get => self.get(timeout_ms, seat),
+            Act::PutMany(first) => self.put_many(first, timeout_ms, seat),
+            Act::GetMany => self.get_many(timeout_ms, seat),
+            Act::Fill(number) => self.fill(number, timeout_ms, seat),
+            Act::Show => self.show(timeout_ms, seat),
             Act::Close => {
                 seat.begin();
                 // SAFETY: a live queue.
@@ -132,13 +242,21 @@ impl Stage for QueueStage {
             tine_queue_put(warm(), bytes.as_ptr().cast(), SMALL, 0);
             tine_queue_get(warm(), buffer.as_mut_ptr().cast(), SMALL, 0, ptr::null_mut());
             tine_queue_get(warm(), buffer.as_mut_ptr().cast(), SMALL, 1, ptr::null_mut());
+            let (mut memory, mut data) = (ptr::null_mut(), ptr::null());
+            tine_queue_reserve(warm(), LARGE, 0, &mut memory);
+            tine_queue_commit(warm(), LARGE);
+            tine_queue_peek(warm(), 0, &mut data, ptr::null_mut());
+            tine_queue_release(warm());
         }
     }
 
     fn starving(&self, trial: &Trial) -> Option<String> {
+        if self.is_mute() {
+            return Some("there is something to tell and the descriptor is silent".into());
+        }
         let size = self.size();
-        let getters = trial.count(|participant| participant.waits() && participant.act == Act::Get);
-        let putters = trial.count(|participant| participant.waits() && matches!(participant.act, Act::Put(_)));
+        let getters = trial.count(|participant| participant.waits() && participant.act.gets());
+        let putters = trial.count(|participant| participant.waits() && participant.act.puts() > 0);
         if self.is_closed() && getters + putters > 0 {
             return Some(format!("{getters} getters and {putters} putters sleep although the queue is closed"));
         }
@@ -155,10 +273,10 @@ impl Stage for QueueStage {
         if self.is_closed() {
             return Ok(());
         }
-        for probe in 0..trial.count(|participant| participant.waits() && participant.act == Act::Get) {
+        for probe in 0..trial.count(|participant| participant.waits() && participant.act.gets()) {
             trial.must(self, Act::Put(1000 + probe as u64))?;
         }
-        for _ in 0..trial.count(|participant| participant.waits() && matches!(participant.act, Act::Put(_))) {
+        for _ in 0..trial.count(|participant| participant.waits() && participant.act.puts() > 0) {
             trial.must(self, Act::Get)?;
         }
         Ok(())
@@ -200,33 +318,40 @@ impl QueueStage {
             *received.entry(*number).or_default() += 1;
         }
         for (act, status) in &trial.done {
-            if let (Act::Put(number), TINE_OK) = (act, *status) {
-                certain.push(*number);
+            if *status == TINE_OK {
+                certain.extend(act.messages());
             }
         }
         let mut consumed = 0;
         for participant in &trial.participants {
             let status = participant.returned();
             match (participant.act, status) {
-                (Act::Put(number), Some(TINE_OK)) => certain.push(number),
-                (Act::Put(number), None) if participant.killed => possible.push(number),
-                (Act::Get, Some(TINE_OK)) => {
-                    *received.entry(taken(participant)).or_default() += 1;
-                    consumed += usize::from(participant.killed);
+                (act, Some(TINE_OK)) if act.puts() > 0 => certain.extend(act.messages()),
+                (act, None) if act.puts() > 0 && participant.killed => possible.push(act.messages()),
+                (act, Some(TINE_OK)) if act.gets() => {
+                    for number in self.taken(participant) {
+                        *received.entry(number).or_default() += 1;
+                        consumed += usize::from(participant.killed);
+                    }
                 }
-                (Act::Get, None) if participant.killed => suspects.push(taken(participant)),
+                (act, None) if act.gets() && participant.killed => suspects.extend(self.taken(participant)),
                 (Act::Close, Some(TINE_OK)) if closed => {}
                 (Act::Close, None) if participant.killed => {}
                 (_, Some(TINE_ECLOSED)) if closed => {}
-                (Act::Put(_), Some(TINE_EFULL)) | (Act::Get, Some(TINE_EEMPTY)) if participant.may_time_out => {}
+                (act, Some(TINE_EFULL)) if act.puts() > 0 && participant.may_time_out => {}
+                (act, Some(TINE_EEMPTY)) if act.gets() && participant.may_time_out => {}
                 (act, status) => return Err(format!("{act:?} answers {status:?}")),
             }
         }
         let taken_by_victim = consumed > 0;
-        let put_by_victim = match trial.victim().act {
-            Act::Put(number) => received.contains_key(&number) || suspects.contains(&number),
-            _ => false,
-        };
+        let is_there = |number: &u64| received.contains_key(number) || suspects.contains(number);
+        let put_by_victim = trial.victim().act.messages().any(|number| is_there(&number));
+        for put in &possible {
+            let there = put.clone().filter(is_there).count();
+            if there != 0 && there != put.clone().count() {
+                return Err(format!("of the messages {put:?} only {there} are there"));
+            }
+        }
         for number in &certain {
             match received.remove(number) {
                 Some(1) => {}
@@ -235,11 +360,11 @@ impl QueueStage {
                 None => return Err(format!("message {number} is lost; the dead were taking {suspects:?}")),
             }
         }
-        for number in &possible {
-            match received.remove(number) {
+        for number in possible.into_iter().flatten() {
+            match received.remove(&number) {
                 Some(1) => {}
                 Some(times) => return Err(format!("message {number} came {times} times")),
-                None if suspects.contains(number) => consumed += 1,
+                None if suspects.contains(&number) => consumed += 1,
                 None => {}
             }
         }
@@ -247,17 +372,24 @@ impl QueueStage {
             return Err(format!("message {number} came from nowhere"));
         }
         let landed = match trial.victim().act {
-            Act::Put(_) => put_by_victim,
-            Act::Get => taken_by_victim || consumed > 0,
+            act if act.puts() > 0 => put_by_victim,
+            act if act.gets() => taken_by_victim || consumed > 0,
             _ => closed,
         };
         Ok(Books { landed, consumed })
     }
-}
 
-/// The number of the message that this one got, or was taking when it died.
-fn taken(participant: &Participant) -> u64 {
-    u64::from_le_bytes(participant.seat.message(8).try_into().expect("eight bytes"))
+    /// The numbers of the messages that this one got, or was taking when it died.
+    fn taken(&self, participant: &Participant) -> Vec<u64> {
+        let (most, returned) = match (participant.act, participant.returned()) {
+            (Act::GetMany, Some(_)) => (participant.seat.length.load(SeqCst) as usize / self.length, true),
+            (Act::GetMany, None) => (MANY as usize, false),
+            _ => (1, true),
+        };
+        let bytes = participant.seat.message(most * self.length);
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
+        bytes.chunks(self.length).map(number).filter(|&number| returned || number != 0).collect()
+    }
 }
 
 pub fn scenes() -> Vec<Scene> {
@@ -273,6 +405,15 @@ pub fn scenes() -> Vec<Scene> {
     fn large_full() -> Box<dyn Stage> {
         QueueStage::boxed(CAPACITY, LARGE)
     }
+    fn told() -> Box<dyn Stage> {
+        QueueStage::with(0, SMALL, TINE_QUEUE_POLLABLE)
+    }
+    fn growing() -> Box<dyn Stage> {
+        QueueStage::with(0, QUARTER, TINE_QUEUE_GROW)
+    }
+    const RING_FULL: &[Act] = &[Act::Put(1), Act::Put(2), Act::Put(3), Act::Put(4)];
+    const CHUNK_LEFT: &[Act] =
+        &[Act::Put(1), Act::Put(2), Act::Put(3), Act::Put(4), Act::Put(5), Act::Get, Act::Get, Act::Get, Act::Get, Act::Get];
     const NONE: &[Act] = &[];
     const GETTERS: &[Act] = &[Act::Get, Act::Get];
     const PUTTERS: &[Act] = &[Act::Put(11), Act::Put(12)];
@@ -308,6 +449,27 @@ pub fn scenes() -> Vec<Scene> {
         scene("queue.get, large, leader woken", large, NONE, GETTERS3, woken(0, &[Act::Put(1)]), BOTH),
         scene("queue.put, leader woken", full, FILLED, PUTTERS3, woken(0, &[Act::Get]), BOTH),
         scene("queue.put, follower woken", full, FILLED, PUTTERS3, woken(1, &[Act::Get]), BOTH),
+        scene("queue.put_many", empty, NONE, GETTERS, runs(&[], Act::PutMany(1)), ALL),
+        scene("queue.put_many, large", large, NONE, GETTERS, runs(&[], Act::PutMany(1)), BOTH),
+        scene("queue.get_many", full, FILLED, PUTTERS, runs(&[], Act::GetMany), ALL),
+        scene("queue.get_many, empty", empty, NONE, GETTERS, runs(&[], Act::GetMany), BOTH),
+        scene("queue.reserve and commit", empty, NONE, GETTERS, runs(&[], Act::Fill(1)), BOTH),
+        scene("queue.reserve and commit, large", large, NONE, GETTERS, runs(&[], Act::Fill(1)), BOTH),
+        scene("queue.reserve, full", full, FILLED, PUTTERS, runs(&[], Act::Fill(3)), BOTH),
+        scene("queue.peek and release", full, FILLED, PUTTERS, runs(&[], Act::Show), BOTH),
+        scene("queue.peek and release, large", large_full, FILLED, PUTTERS, runs(&[], Act::Show), BOTH),
+        scene("queue.peek, empty", empty, NONE, GETTERS, runs(&[], Act::Show), BOTH),
+        scene("queue.put, growing", growing, RING_FULL, NONE, runs(&[], Act::Put(5)), BOTH),
+        scene("queue.put_many, growing", growing, RING_FULL, NONE, runs(&[], Act::PutMany(5)), BOTH),
+        scene("queue.get, empty, giving memory back", growing, CHUNK_LEFT, NONE, runs(&[], Act::Get), BOTH),
+        after("queue.put, growing, after a dead put", growing, RING_FULL, NONE, Act::Put(5), Act::Put(6)),
+        scene("queue.put, pollable", told, NONE, NONE, runs(&[], Act::Put(1)), ALL),
+        scene("queue.put, pollable, getters asleep", told, NONE, GETTERS, runs(&[], Act::Put(1)), ALL),
+        scene("queue.close, pollable", told, NONE, GETTERS, runs(&[], Act::Close), ALL),
+        after("queue.put, pollable, after a dead put", told, NONE, GETTERS, Act::Put(5), Act::Put(1)),
+        after("queue.reserve, after a dead commit", empty, NONE, GETTERS, Act::Fill(5), Act::Fill(1)),
+        after("queue.peek, after a dead release", full, FILLED, PUTTERS, Act::Show, Act::Show),
+        after("queue.get_many, after a dead put_many", empty, NONE, GETTERS, Act::PutMany(5), Act::GetMany),
         after("queue.put, after a dead put", empty, NONE, GETTERS, Act::Put(5), Act::Put(1)),
         after("queue.put, after a dead get", full, FILLED, PUTTERS, Act::Get, Act::Put(3)),
         after("queue.put, large, after a dead put", large, NONE, GETTERS, Act::Put(5), Act::Put(1)),

@@ -12,6 +12,18 @@ pub enum Act {
     /// Puts the message of this number.
     Put(u64),
     Get,
+    /// Puts [`MANY`] messages from this number on, by one call.
+    PutMany(u64),
+    /// Gets up to [`MANY`] messages by one call.
+    GetMany,
+    /// Reserves room, abandons it, reserves it again, writes the message of this number there and commits it.
+    Fill(u64),
+    /// Peeks, unpeeks, peeks, reads and releases.
+    Show,
+    /// Declares a message done.
+    TaskDone,
+    /// Waits until all are.
+    Join,
     Close,
     Acquire,
     Release,
@@ -29,14 +41,39 @@ pub enum Act {
 impl Act {
     /// Whether the call takes a timeout: the others wait for as long as a peer stands still inside.
     pub fn has_timeout(self) -> bool {
-        matches!(self, Act::Put(_) | Act::Get | Act::Acquire | Act::Use | Act::Take | Act::Wait)
+        matches!(self, Act::Acquire | Act::Use | Act::Take | Act::Wait | Act::Join) || self.puts() > 0 || self.gets()
     }
 
     /// Whether the call waits for words that others own, without a limit.
     pub fn may_block_for_ever(self) -> bool {
-        matches!(self, Act::Close | Act::Give(_) | Act::Set | Act::Clear)
+        matches!(self, Act::Close | Act::Give(_) | Act::Set | Act::Clear | Act::TaskDone)
+    }
+
+    /// How many messages it puts, if all have room.
+    pub fn puts(self) -> u64 {
+        match self {
+            Act::Put(_) | Act::Fill(_) => 1,
+            Act::PutMany(_) => MANY,
+            _ => 0,
+        }
+    }
+
+    /// Their numbers.
+    pub fn messages(self) -> std::ops::Range<u64> {
+        match self {
+            Act::Put(first) | Act::Fill(first) | Act::PutMany(first) => first..first + self.puts(),
+            _ => 0..0,
+        }
+    }
+
+    /// Whether it takes messages.
+    pub fn gets(self) -> bool {
+        matches!(self, Act::Get | Act::GetMany | Act::Show)
     }
 }
+
+/// How many messages one call puts, or gets.
+pub const MANY: u64 = 3;
 
 pub const STARTED: u32 = 1;
 pub const RETURNED: u32 = 2;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use tine::ffi::queue::{
-    tine_queue_close, tine_queue_free, tine_queue_get, tine_queue_new, tine_queue_options_t, tine_queue_put, tine_queue_size,
-    tine_queue_t,
+    tine_queue_close, tine_queue_commit, tine_queue_free, tine_queue_get, tine_queue_new, tine_queue_options_t, tine_queue_peek,
+    tine_queue_put, tine_queue_release, tine_queue_reserve, tine_queue_size, tine_queue_t,
 };
 use tine::ffi::status::{TINE_ECLOSED, TINE_EEMPTY, TINE_EFULL, TINE_OK};
 
@@ -135,8 +135,8 @@ impl Books {
             loop {
                 // Sometimes with a timeout, so that waiters leave in all ways.
                 let timeout_ms = if message % 5 == 0 { 1 } else { -1 };
-                // SAFETY: a live queue and as many bytes.
-                match unsafe { tine_queue_put(queue, bytes.as_ptr().cast(), bytes.len(), timeout_ms) } {
+                // SAFETY: a live queue.
+                match unsafe { put(queue, bytes, message % 3 == 0, timeout_ms) } {
                     TINE_OK => break,
                     TINE_EFULL if timeout_ms >= 0 => slot.done(),
                     TINE_ECLOSED => return,
@@ -159,7 +159,7 @@ impl Books {
             let timeout_ms = if turn % 5 == 0 { 1 } else { -1 };
             let mut length = 0;
             // SAFETY: a live queue and a buffer of that size.
-            match unsafe { tine_queue_get(queue, buffer.cast(), BUFFER, timeout_ms, &mut length) } {
+            match unsafe { get(queue, buffer, turn % 3 == 0, timeout_ms, &mut length) } {
                 TINE_OK => {}
                 TINE_EEMPTY if timeout_ms >= 0 => {
                     slot.done();
@@ -209,6 +209,48 @@ impl Books {
             }
         }
         Ok(())
+    }
+}
+
+/// By a copy, or in place.
+///
+/// # Safety
+/// A live queue.
+unsafe fn put(queue: *mut tine_queue_t, bytes: &[u8], in_place: bool, timeout_ms: i64) -> i32 {
+    let mut memory = ptr::null_mut();
+    // SAFETY: the caller's queue; as many bytes as were reserved.
+    unsafe {
+        if !in_place {
+            return tine_queue_put(queue, bytes.as_ptr().cast(), bytes.len(), timeout_ms);
+        }
+        match tine_queue_reserve(queue, bytes.len(), timeout_ms, &mut memory) {
+            TINE_OK => {
+                ptr::copy_nonoverlapping(bytes.as_ptr(), memory.cast(), bytes.len());
+                tine_queue_commit(queue, bytes.len())
+            }
+            status => status,
+        }
+    }
+}
+
+/// By a copy, or in place: what is taken lies in the buffer before it is taken, either way.
+///
+/// # Safety
+/// A live queue, a buffer of [`BUFFER`] bytes.
+unsafe fn get(queue: *mut tine_queue_t, buffer: *mut u8, in_place: bool, timeout_ms: i64, length: &mut usize) -> i32 {
+    let mut data = ptr::null();
+    // SAFETY: the caller's queue and buffer; no message is longer.
+    unsafe {
+        if !in_place {
+            return tine_queue_get(queue, buffer.cast(), BUFFER, timeout_ms, length);
+        }
+        match tine_queue_peek(queue, timeout_ms, &mut data, length) {
+            TINE_OK => {
+                ptr::copy_nonoverlapping(data.cast(), buffer, (*length).min(BUFFER));
+                tine_queue_release(queue)
+            }
+            status => status,
+        }
     }
 }
 
