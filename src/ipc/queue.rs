@@ -35,7 +35,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::error::{Error, Kind, Result};
 use crate::shm::layout::{ObjectKind, QueueShared, SideShared};
-use crate::shm::{Bytes, Extent, HandedOn, Naming, Object, RobustCell, Segment, Woken, Words, handing_on};
+use crate::shm::{Bytes, Extent, HandedOn, Naming, Object, RobustCell, Segment, Spin, Woken, Words, handing_on};
 use crate::sync::ALL;
 use crate::sync::robust::{self, OWNER, OWNER_DIED, Taken};
 use crate::sys::fd::Doorbell;
@@ -674,8 +674,8 @@ impl Queue {
         }
         let (opposite, _) = self.side(side.opposite());
         let mut seen = w.load64(&opposite.position, Relaxed);
-        for turn in 0..W::SPINS {
-            w.relax(turn);
+        let mut spin = Spin::new();
+        while spin.again(w) {
             let now = w.load64(&opposite.position, Relaxed);
             if now != seen {
                 seen = now;

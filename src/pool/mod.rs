@@ -11,7 +11,6 @@
 //! | [`board`] | how tasks pass from the host to the workers: the algorithms over shared words |
 //! | [`journal`] | what a worker has done |
 //! | [`worker`], [`task`] | a worker's life; a task as its function sees it |
-//! | [`spin`] | how long to look before sleeping |
 //! | [`roll`] | what the nursery tells of itself and of the processes that it forks |
 //! | [`message`] | what host and nursery tell each other through their socket |
 //! | [`nursery`] | the process that forks workers, knows how they ended and replaces them |
@@ -79,7 +78,6 @@ pub mod memory;
 pub mod message;
 pub mod nursery;
 pub mod roll;
-pub mod spin;
 pub mod submit;
 pub mod table;
 pub mod task;

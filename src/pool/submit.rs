@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use super::host::{Host, Locked, Submission};
 use super::job::Job;
-use super::spin::Spin;
 use super::table::{ArgumentAt, Table, TaskSpec};
 use crate::error::{Error, Kind, Result};
 use crate::shm::pool::BELLS;
-use crate::shm::{Woken, Words};
+use crate::shm::{Spin, Woken, Words};
 use crate::sys::thread::Thread;
 use crate::sys::{Deadline, fd, file};
 use crate::timeout::Timeout;

@@ -16,8 +16,10 @@ pub use crate::sys::futex::Woken;
 
 /// The calling thread's access to shared words.
 pub trait Words: Copy {
-    /// How often to look again before sleeping.
+    /// How often to look again for a word that its owner gives back soon, before sleeping.
     const SPINS: u32;
+    /// How long to look for what may come soon ([`super::Spin`]); 0 = once.
+    const SPIN_NS: u64;
     /// How long a call without a timeout waits for a peer that is inside an operation.
     const PATIENCE: Timeout;
 
@@ -68,6 +70,9 @@ pub trait Words: Copy {
 impl Words for Thread {
     // About as long as a peer on another core needs for an operation.
     const SPINS: u32 = 60;
+    // What a sleep costs those who sleep and those who wake them, a round trip of it, on ordinary machines; more on virtual ones. Who
+    // gives up earlier than its peer can answer makes that one sleep, too, and each message costs both of them a wake-up.
+    const SPIN_NS: u64 = 20_000;
     const PATIENCE: Timeout = Timeout::Millis(10_000);
 
     #[inline]

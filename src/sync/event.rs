@@ -14,7 +14,7 @@ use super::ALL;
 use super::robust::{self, Taken};
 use crate::error::{Error, Kind, Result};
 use crate::shm::layout::EventShared;
-use crate::shm::{HandedOn, Naming, Object, Woken, Words};
+use crate::shm::{HandedOn, Naming, Object, Spin, Woken, Words};
 use crate::sys::Deadline;
 use crate::sys::thread::Thread;
 
@@ -147,11 +147,11 @@ pub fn wait<W: Words, K>(w: W, shared: &EventShared, deadline: &Deadline, keep: 
 fn wait_asleep<W: Words>(w: W, shared: &EventShared, first: u32, deadline: &Deadline) -> Result<()> {
     let happened = |state: u32| state & SET != 0 || (state ^ first) >= GENERATION;
     loop {
-        for turn in 0..W::SPINS {
+        let mut spin = Spin::new();
+        while spin.again(w) {
             if happened(w.load(shared.state(), Acquire)) {
                 return Ok(());
             }
-            w.relax(turn);
         }
         match robust::take(w, &shared.section, deadline)? {
             None => return if happened(w.load(shared.state(), Acquire)) { Ok(()) } else { Err(timed_out()) },

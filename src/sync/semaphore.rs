@@ -27,7 +27,7 @@ use super::ALL;
 use super::robust::{self, Taken};
 use crate::error::{Error, Kind, Result};
 use crate::shm::layout::SemaphoreShared;
-use crate::shm::{HandedOn, Naming, Object, SharedMemory, Woken, Words};
+use crate::shm::{HandedOn, Naming, Object, SharedMemory, Spin, Woken, Words};
 use crate::sys::Deadline;
 use crate::sys::thread::Thread;
 
@@ -145,8 +145,8 @@ fn acquire_waiting<W: Words>(w: W, shared: &SemaphoreShared, deadline: &Deadline
     if deadline.is_try() {
         return Err(timed_out());
     }
-    for turn in 0..W::SPINS {
-        w.relax(turn);
+    let mut spin = Spin::new();
+    while spin.again(w) {
         if take_permit(w, shared) {
             return Ok(());
         }

@@ -75,6 +75,7 @@ fn address(word: &Word) -> usize {
 // What a dead thread is told ends every loop: its CAS succeeds, its sleeps are short.
 impl Words for Sim<'_> {
     const SPINS: u32 = 1;
+    const SPIN_NS: u64 = 0;
     const PATIENCE: Timeout = Timeout::Forever;
 
     fn tid(self) -> u32 {
