@@ -331,7 +331,8 @@ template <typename T> inline T init() {
 #define TINE_OPEN_OR_CREATE 65536
 
 /**
- * Permits belong to threads and come back when they die. Not in this version.
+ * Permits belong to the threads that acquired them and come back when those die; only they release them. There are as many as `initial`
+ * says, at most 16,384, and one thread has at most 256. A permit of the dead is there for who waits within a tenth of a second.
  */
 #define TINE_SEMAPHORE_TRACKED 1
 
@@ -357,6 +358,8 @@ typedef struct tine_barrier_t tine_barrier_t;
 
 /**
  * A condition variable: between processes and between threads.
+ *
+ * All who wait on it at a time use the same lock: they leave one after the other, each with that lock.
  */
 typedef struct tine_condition_t tine_condition_t;
 
@@ -374,9 +377,11 @@ typedef struct tine_connection_t tine_connection_t;
 typedef struct tine_event_t tine_event_t;
 
 /**
- * A lock on a file, for programs that share nothing but a path.
+ * A lock on a file, for programs that share nothing but a path. It is advisory: it keeps out those who lock the file, too, by this
+ * library or by flock-like locks of open files (F_OFD_SETLK), also other handles of the same process.
  *
- * Only the process that acquired it can release it; a forked child's copy is inert.
+ * The end of the process that acquired it releases it. A forked child's copy of the handle is inert. A child that was forked while the lock was
+ * held shares it, though: should the process that acquired it die, the file stays locked until the child has freed its copy or ended.
  */
 typedef struct tine_file_lock_t tine_file_lock_t;
 
@@ -926,7 +931,7 @@ typedef struct tine_barrier_options_t {
      */
     void *user_data;
     /**
-     * TINE_OPEN_OR_CREATE
+     * No flags yet.
      */
     uint32_t flags;
     /**
@@ -2495,13 +2500,13 @@ void tine_lock_free(struct tine_lock_t *lock);
 /**
  * Makes a semaphore.
  *
- * @param initial        Permits that are there at first.
+ * @param initial        Permits that are there at first; with TINE_SEMAPHORE_TRACKED all that there ever are.
  * @param maximum        Permits that may be there; 0 = no bound (2,147,483,647).
  * @param options        NULL = defaults.
  * @param out_semaphore  The new semaphore; free it with tine_semaphore_free().
- * @return TINE_OK; TINE_EINVAL: initial above maximum, unknown flags, not a name, or the name of another kind of object;
- *         TINE_ENOTSUP for TINE_SEMAPHORE_TRACKED; TINE_EEXIST: the name is taken; TINE_EPERM: by another user; what else
- *         tine_semaphore_open() answers; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
+ * @return TINE_OK; TINE_EINVAL: initial above maximum or above 16,384 tracked permits, unknown flags, not a name, or the name of
+ *         another kind of object; TINE_EEXIST: the name is taken; TINE_EPERM: by another user; what else tine_semaphore_open()
+ *         answers; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_semaphore_new(uint32_t initial,
@@ -2514,18 +2519,20 @@ tine_status_t tine_semaphore_new(uint32_t initial,
  *
  * @param semaphore   The semaphore.
  * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
- * @return TINE_OK; TINE_ETIMEDOUT; TINE_EAGAIN: this thread holds 256 locks; TINE_ECORRUPT: its shared memory was written over;
- *         TINE_EINTR.
+ * @return TINE_OK; TINE_ETIMEDOUT; TINE_EAGAIN: this thread holds 256 locks, or tracked permits; TINE_ECORRUPT: its shared memory was
+ *         written over; TINE_EINTR.
  * @since 0.1.0
  */
-tine_status_t tine_semaphore_acquire(struct tine_semaphore_t *semaphore, int64_t timeout_ms);
+tine_status_t tine_semaphore_acquire(struct tine_semaphore_t *semaphore,
+                                     int64_t timeout_ms);
 
 /**
- * Adds permits; any thread of any process may.
+ * Adds permits; any thread of any process may. Tracked permits are given back by the thread that has them.
  *
  * @param semaphore  The semaphore.
  * @param count      How many; 0 changes nothing.
- * @return TINE_OK; TINE_EOVERFLOW: above the maximum, nothing was added; TINE_ETIMEDOUT, nothing added: for 10 s a process was inside a
+ * @return TINE_OK; TINE_EOVERFLOW: above the maximum, nothing was added; TINE_ENOTOWNER: this thread does not have so many tracked
+ *         permits, nothing was given back; TINE_ECORRUPT: given back, but the shared memory was written over; TINE_ETIMEDOUT, nothing added: for 10 s a process was inside a
  *         call on this semaphore, stopped there, or its shared memory was written over.
  * @since 0.1.0
  */
@@ -2611,7 +2618,7 @@ void tine_event_free(struct tine_event_t *event);
  *
  * @param options        NULL = defaults.
  * @param out_condition  The new condition; free it with tine_condition_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL; TINE_ENOTSUP for a name, not in this version; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_condition_new(const tine_condition_options_t *options, struct tine_condition_t **out_condition);
@@ -2619,31 +2626,39 @@ tine_status_t tine_condition_new(const tine_condition_options_t *options, struct
 /**
  * Releases a lock, waits for a notification and acquires the lock again.
  *
- * All levels of a recursive lock are given up and restored. The timeout bounds the wait, not the acquiring after it.
+ * All levels of a recursive lock are given up and restored. The timeout bounds the wait, not the acquiring after it. Who dies before it has the
+ * lock again leaves its notification to the next one who waits. A wait ends only by a notification, but what it was for may be gone by
+ * the time that the lock is there: look in a loop.
  *
  * @param condition   The condition.
- * @param lock        A lock that the calling thread has.
+ * @param lock        A lock that the calling thread has. It has it afterwards, too, except after TINE_EINVAL, TINE_ENOTOWNER, TINE_ECORRUPT.
  * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_OWNER_DIED: the lock's owner died meanwhile, so check what the lock guards, whatever else ended the wait;
+ *         TINE_ETIMEDOUT; TINE_ENOTOWNER: this thread does not have the lock; TINE_EAGAIN: 255 threads wait already, or this thread holds
+ *         256 locks; TINE_ECORRUPT: the lock's shared memory was written over; TINE_EINTR.
  * @since 0.1.0
  */
-tine_status_t tine_condition_wait(struct tine_condition_t *condition, struct tine_lock_t *lock, int64_t timeout_ms);
+tine_status_t tine_condition_wait(struct tine_condition_t *condition,
+                                  struct tine_lock_t *lock,
+                                  int64_t timeout_ms);
 
 /**
- * Wakes some of those who wait at this moment; waits for nobody.
+ * Wakes some of those who wait at this moment, the oldest first; waits for nobody. The caller may hold the lock and need not.
  *
  * @param condition  The condition.
  * @param count      How many at most.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK, also if nobody waits; TINE_ETIMEDOUT: for 10 s a process was inside a call on this condition, stopped there, or its
+ *         shared memory was written over.
  * @since 0.1.0
  */
-tine_status_t tine_condition_notify(struct tine_condition_t *condition, uint32_t count);
+tine_status_t tine_condition_notify(struct tine_condition_t *condition,
+                                    uint32_t count);
 
 /**
- * Wakes all who wait at this moment; waits for nobody.
+ * Wakes all who wait at this moment; waits for nobody. The caller may hold the lock and need not.
  *
  * @param condition  The condition.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return As for tine_condition_notify().
  * @since 0.1.0
  */
 tine_status_t tine_condition_notify_all(struct tine_condition_t *condition);
@@ -2659,10 +2674,10 @@ void tine_condition_free(struct tine_condition_t *condition);
 /**
  * Makes a barrier.
  *
- * @param parties      How many meet.
+ * @param parties      How many meet: 1 to 16,384.
  * @param options      NULL = defaults.
  * @param out_barrier  The new barrier; free it with tine_barrier_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL; TINE_ENOTSUP for a name, not in this version; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_barrier_new(uint32_t parties,
@@ -2672,21 +2687,27 @@ tine_status_t tine_barrier_new(uint32_t parties,
 /**
  * Waits until all parties have come.
  *
- * Who runs out of time breaks the barrier for the others, and so does a party that dies while it waits.
+ * Who runs out of time breaks the barrier for the others, and so does a party that dies while it waits: the others know within a tenth of
+ * a second. Whoever is interrupted by the interrupt check was never there. Late arrivals of more threads than parties wait until the others
+ * have left.
  *
  * @param barrier     The barrier.
- * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit. The action is not bounded by it.
  * @param out_index   0 to parties - 1, each once a round. May be NULL.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK: all have come, and the action has run; TINE_ETIMEDOUT; TINE_EBROKEN: another party ran out of time or died, or the barrier
+ *         was aborted or reset; TINE_EAGAIN: this thread holds 256 locks; TINE_ECORRUPT: the shared memory was written over; TINE_EINTR.
  * @since 0.1.0
  */
-tine_status_t tine_barrier_wait(struct tine_barrier_t *barrier, int64_t timeout_ms, uint32_t *out_index);
+tine_status_t tine_barrier_wait(struct tine_barrier_t *barrier,
+                                int64_t timeout_ms,
+                                uint32_t *out_index);
 
 /**
- * Begins a new round: who waits gets TINE_EBROKEN, a broken barrier works again.
+ * Puts a barrier back to its beginning; who waits gets TINE_EBROKEN.
  *
  * @param barrier  The barrier.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ETIMEDOUT: for 10 s a process was inside a call on this barrier, stopped there, or its shared memory was written
+ *         over.
  * @since 0.1.0
  */
 tine_status_t tine_barrier_reset(struct tine_barrier_t *barrier);
@@ -2695,7 +2716,7 @@ tine_status_t tine_barrier_reset(struct tine_barrier_t *barrier);
  * Breaks the barrier: who waits or comes gets TINE_EBROKEN until it is reset.
  *
  * @param barrier  The barrier.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return As for tine_barrier_reset().
  * @since 0.1.0
  */
 tine_status_t tine_barrier_abort(struct tine_barrier_t *barrier);
@@ -2703,8 +2724,8 @@ tine_status_t tine_barrier_abort(struct tine_barrier_t *barrier);
 /**
  * How many meet.
  *
- * @param barrier  The barrier.
- * @return Always 0: not in this version.
+ * @param barrier  The barrier; NULL answers 0.
+ * @return The number of parties.
  * @since 0.1.0
  */
 uint32_t tine_barrier_parties(const struct tine_barrier_t *barrier);
@@ -2712,8 +2733,8 @@ uint32_t tine_barrier_parties(const struct tine_barrier_t *barrier);
 /**
  * How many wait at this moment.
  *
- * @param barrier  The barrier.
- * @return Always 0: not in this version.
+ * @param barrier  The barrier; NULL answers 0.
+ * @return The number; 0 if it is broken.
  * @since 0.1.0
  */
 uint32_t tine_barrier_waiting(const struct tine_barrier_t *barrier);
@@ -2721,8 +2742,8 @@ uint32_t tine_barrier_waiting(const struct tine_barrier_t *barrier);
 /**
  * Whether the barrier is broken.
  *
- * @param barrier  The barrier.
- * @return Always false: not in this version.
+ * @param barrier  The barrier; NULL answers false.
+ * @return true if it is, also by a death that nobody has met yet.
  * @since 0.1.0
  */
 bool tine_barrier_is_broken(const struct tine_barrier_t *barrier);
@@ -2864,31 +2885,34 @@ tine_status_t tine_semaphore_new_in(struct tine_shared_memory_t *memory,
 tine_status_t tine_semaphore_at(struct tine_shared_memory_t *memory, size_t offset, struct tine_semaphore_t **out_semaphore);
 
 /**
- * Opens a file to lock it, and creates it if it is missing.
+ * Opens a file to lock it, and creates it if it is missing. It must be writable; what is in it stays.
  *
  * @param path      The file.
  * @param out_lock  The new lock, not held; free it with tine_file_lock_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL; TINE_ENOENT or TINE_ENOTDIR: no such directory; TINE_EACCES; TINE_EMFILE; TINE_ESYS.
  * @since 0.1.0
  */
 tine_status_t tine_file_lock_new(const char *path, struct tine_file_lock_t **out_lock);
 
 /**
- * Acquires a file lock, waiting while others hold it.
+ * Acquires a file lock, waiting while others hold it. With a finite timeout it looks every 16 ms at least; without one the kernel wakes it.
  *
  * @param lock        The lock.
  * @param mode        TINE_FILE_LOCK_SHARED or TINE_FILE_LOCK_EXCLUSIVE.
  * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ETIMEDOUT; TINE_EINVAL; TINE_EBUSY: this handle holds it already, or is acquiring it on another thread;
+ *         TINE_EFORKED: the handle is a parent's; TINE_ESYS: the file system has no locks; TINE_EINTR.
  * @since 0.1.0
  */
-tine_status_t tine_file_lock_acquire(struct tine_file_lock_t *lock, uint32_t mode, int64_t timeout_ms);
+tine_status_t tine_file_lock_acquire(struct tine_file_lock_t *lock,
+                                     uint32_t mode,
+                                     int64_t timeout_ms);
 
 /**
  * Releases a file lock.
  *
  * @param lock  The lock.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOTOWNER: this handle does not hold it; TINE_EFORKED: the handle is a parent's.
  * @since 0.1.0
  */
 tine_status_t tine_file_lock_release(struct tine_file_lock_t *lock);

@@ -23,21 +23,30 @@ const DECLARING: &str = "ipc::queue::exploration::declaring_all_messages_done";
 const TELLING: &str = "ipc::queue::exploration::telling_by_a_descriptor";
 const LOCK: &str = "sync::explore::scenarios::lock";
 const SEMAPHORE: &str = "sync::explore::scenarios::semaphore";
+const TRACKED: &str = "sync::explore::scenarios::tracked_semaphore";
+const CONDITION: &str = "sync::explore::scenarios::condition";
+const CONDITION_AGAIN: &str = "sync::explore::scenarios::condition_again_and_again";
+const BARRIER: &str = "sync::explore::scenarios::barrier";
 const EVENT: &str = "sync::explore::scenarios::event";
 
 /// Each mistake, and the explorations of the objects that it breaks.
-const MUTANTS: [(&str, &[&str]); 11] = [
+const MUTANTS: [(&str, &[&str]); 16] = [
     ("release_drops_w", &[LOCK]),
     ("pending_after_cas", &[LOCK]),
-    ("leader_not_linked", &[LOCK, SEMAPHORE, QUEUE]),
-    ("publish_before_wake", &[SEMAPHORE, EVENT, ONE_PUT, DECLARING]),
-    ("recovery_does_not_wake", &[SEMAPHORE, EVENT, TWO_PUTS]),
+    ("leader_not_linked", &[LOCK, SEMAPHORE, TRACKED, CONDITION, BARRIER, QUEUE]),
+    ("publish_before_wake", &[SEMAPHORE, EVENT, CONDITION, ONE_PUT, DECLARING]),
+    ("recovery_does_not_wake", &[SEMAPHORE, EVENT, CONDITION, TWO_PUTS]),
     ("recovery_only_in_producers", &[SEMAPHORE, LARGE_MESSAGES]),
     ("doorbell_reset_outside_lock", &[SEMAPHORE, QUEUE]),
     ("two_store_publish", &[QUEUE]),
     ("end_leaves_bell", &[DECLARING]),
     ("loud_before_token", &[TELLING]),
     ("token_before_silent", &[TELLING]),
+    ("leader_does_not_look", &[TRACKED, BARRIER]),
+    ("bell_not_rung", &[TRACKED]),
+    ("credit_taken_before_lock", &[CONDITION]),
+    ("round_not_finished", &[BARRIER]),
+    ("seat_taken_for_its_waiter", &[CONDITION_AGAIN]),
 ];
 
 fn main() -> ExitCode {

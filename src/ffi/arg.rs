@@ -3,10 +3,12 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::slice;
 
+use super::file_lock::{TINE_FILE_LOCK_EXCLUSIVE, TINE_FILE_LOCK_SHARED};
 use super::handle::null;
 use super::lock::TINE_OPEN_OR_CREATE;
 use crate::error::{Error, Kind, Result};
 use crate::shm::{Name, Naming};
+use crate::sync::file_lock::Mode;
 use crate::sys::Deadline;
 use crate::timeout::Timeout;
 
@@ -51,6 +53,21 @@ pub(super) unsafe fn array<'a, T>(data: *const T, count: usize, name: &'static s
 pub(super) unsafe fn optional_text<'a>(text: *const c_char) -> Option<&'a CStr> {
     // SAFETY: contract S.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
+}
+
+/// A required string.
+pub(super) unsafe fn text<'a>(text: *const c_char, name: &'static str) -> Result<&'a CStr> {
+    // SAFETY: contract S.
+    unsafe { optional_text(text) }.ok_or_else(|| null(name))
+}
+
+/// TINE_FILE_LOCK_*
+pub(super) fn lock_mode(mode: u32) -> Result<Mode> {
+    match mode {
+        TINE_FILE_LOCK_SHARED => Ok(Mode::Shared),
+        TINE_FILE_LOCK_EXCLUSIVE => Ok(Mode::Exclusive),
+        _ => Err(Error::invalid(format!("mode: {mode} is neither TINE_FILE_LOCK_SHARED nor TINE_FILE_LOCK_EXCLUSIVE"))),
+    }
 }
 
 /// A required output.
@@ -146,6 +163,11 @@ pub(super) unsafe fn naming(name: *const c_char, flags: u32) -> Result<Naming> {
 /// For objects that lie in a block: they are found by their place.
 pub(super) fn no_name(name: *const c_char) -> Result<()> {
     if name.is_null() { Ok(()) } else { Err(Error::invalid("options.name: an object inside a block has no name of its own")) }
+}
+
+/// For objects that cannot have a name in this version.
+pub(super) fn not_yet_name(name: *const c_char, what: &str) -> Result<()> {
+    if name.is_null() { Ok(()) } else { super::guard::not_yet(what) }
 }
 
 /// Flags that this version knows and does not have.

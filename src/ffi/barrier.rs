@@ -1,12 +1,21 @@
-//! Barriers: the boundary is here, the object comes with a later version.
+//! Barriers.
 
 use std::ffi::{c_char, c_void};
 
-use super::guard;
+use super::options::Sized0;
 use super::status::tine_status_t;
+use super::{arg, guard, handle, options};
+use crate::sync::Barrier;
 
 /// A meeting point for a number of parties: between processes and between threads.
-pub struct tine_barrier_t(());
+pub struct tine_barrier_t(pub(super) Barrier, Action);
+
+/// What the options ask to run in one of the parties.
+#[derive(Clone, Copy)]
+struct Action {
+    function: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
+    user_data: *mut c_void,
+}
 
 /// How to make a barrier.
 #[repr(C)]
@@ -20,97 +29,135 @@ pub struct tine_barrier_options_t {
     pub action: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
     /// Passed on to `action`.
     pub user_data: *mut c_void,
-    /// TINE_OPEN_OR_CREATE
+    /// No flags yet.
     pub flags: u32,
     /// 0
     pub reserved: u32,
 }
 
+// SAFETY: repr(C), `size` first, no padding, zeros are defaults.
+unsafe impl Sized0 for tine_barrier_options_t {
+    const NAME: &'static str = "options";
+}
+
 /// Makes a barrier.
 ///
-/// @param parties      How many meet.
+/// @param parties      How many meet: 1 to 16,384.
 /// @param options      NULL = defaults.
 /// @param out_barrier  The new barrier; free it with tine_barrier_free().
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @return TINE_OK; TINE_EINVAL; TINE_ENOTSUP for a name, not in this version; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_barrier_new(
     parties: u32,
     options: *const tine_barrier_options_t,
     out_barrier: *mut *mut tine_barrier_t,
 ) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_barrier_new"))
+    guard::status(|| {
+        // SAFETY: contract O.
+        let (options, out) = unsafe { (options::read(options)?, arg::out(out_barrier, "out_barrier")?) };
+        arg::not_yet_name(options.name, "tine_barrier_new")?;
+        arg::flags(options.reserved, 0, "options.reserved")?;
+        arg::flags(options.flags, 0, "options.flags")?;
+        let barrier = Barrier::new(parties)?;
+        let action = Action { function: options.action, user_data: options.user_data };
+        // SAFETY: checked by `arg::out`.
+        unsafe { handle::create(tine_barrier_t(barrier, action), out) };
+        Ok(())
+    })
 }
 
 /// Waits until all parties have come.
 ///
-/// Who runs out of time breaks the barrier for the others, and so does a party that dies while it waits.
+/// Who runs out of time breaks the barrier for the others, and so does a party that dies while it waits: the others know within a tenth of
+/// a second. Whoever is interrupted by the interrupt check was never there. Late arrivals of more threads than parties wait until the others
+/// have left.
 ///
 /// @param barrier     The barrier.
-/// @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+/// @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit. The action is not bounded by it.
 /// @param out_index   0 to parties - 1, each once a round. May be NULL.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @return TINE_OK: all have come, and the action has run; TINE_ETIMEDOUT; TINE_EBROKEN: another party ran out of time or died, or the barrier
+///         was aborted or reset; TINE_EAGAIN: this thread holds 256 locks; TINE_ECORRUPT: the shared memory was written over; TINE_EINTR.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_barrier_wait(barrier: *mut tine_barrier_t, timeout_ms: i64, out_index: *mut u32) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_barrier_wait"))
+    guard::status(|| {
+        // SAFETY: contract H.
+        let tine_barrier_t(barrier, action) = unsafe { handle::borrow(barrier, "barrier")? };
+        // SAFETY: contract C.
+        let mut run = action.function.map(|function| move || unsafe { function(action.user_data) });
+        let run = run.as_mut().map(|run| run as &mut dyn FnMut());
+        let index = barrier.wait(&arg::deadline(timeout_ms)?, run)?;
+        // SAFETY: contract O.
+        unsafe { arg::put(out_index, index) };
+        Ok(())
+    })
 }
 
-/// Begins a new round: who waits gets TINE_EBROKEN, a broken barrier works again.
+/// Puts a barrier back to its beginning; who waits gets TINE_EBROKEN.
 ///
 /// @param barrier  The barrier.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @return TINE_OK; TINE_ETIMEDOUT: for 10 s a process was inside a call on this barrier, stopped there, or its shared memory was written
+///         over.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_barrier_reset(barrier: *mut tine_barrier_t) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_barrier_reset"))
+    guard::status(|| {
+        // SAFETY: contract H.
+        unsafe { handle::borrow(barrier, "barrier")? }.0.reset()
+    })
 }
 
 /// Breaks the barrier: who waits or comes gets TINE_EBROKEN until it is reset.
 ///
 /// @param barrier  The barrier.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @return As for tine_barrier_reset().
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_barrier_abort(barrier: *mut tine_barrier_t) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_barrier_abort"))
+    guard::status(|| {
+        // SAFETY: contract H.
+        unsafe { handle::borrow(barrier, "barrier")? }.0.abort()
+    })
 }
 
 /// How many meet.
 ///
-/// @param barrier  The barrier.
-/// @return Always 0: not in this version.
+/// @param barrier  The barrier; NULL answers 0.
+/// @return The number of parties.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_barrier_parties(barrier: *const tine_barrier_t) -> u32 {
-    guard::value(0, || guard::not_yet("tine_barrier_parties"))
+    guard::value(0, || {
+        // SAFETY: contract H.
+        Ok(unsafe { handle::borrow(barrier, "barrier")? }.0.parties())
+    })
 }
 
 /// How many wait at this moment.
 ///
-/// @param barrier  The barrier.
-/// @return Always 0: not in this version.
+/// @param barrier  The barrier; NULL answers 0.
+/// @return The number; 0 if it is broken.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_barrier_waiting(barrier: *const tine_barrier_t) -> u32 {
-    guard::value(0, || guard::not_yet("tine_barrier_waiting"))
+    guard::value(0, || {
+        // SAFETY: contract H.
+        Ok(unsafe { handle::borrow(barrier, "barrier")? }.0.waiting())
+    })
 }
 
 /// Whether the barrier is broken.
 ///
-/// @param barrier  The barrier.
-/// @return Always false: not in this version.
+/// @param barrier  The barrier; NULL answers false.
+/// @return true if it is, also by a death that nobody has met yet.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_barrier_is_broken(barrier: *const tine_barrier_t) -> bool {
-    guard::value(false, || guard::not_yet("tine_barrier_is_broken"))
+    guard::value(false, || {
+        // SAFETY: contract H.
+        Ok(unsafe { handle::borrow(barrier, "barrier")? }.0.is_broken())
+    })
 }
 
 /// Frees this process's handle; others keep theirs.
@@ -118,7 +165,7 @@ pub unsafe extern "C" fn tine_barrier_is_broken(barrier: *const tine_barrier_t) 
 /// @param barrier  The barrier; NULL is fine.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_barrier_free(barrier: *mut tine_barrier_t) {
-    guard::release(|| {});
+    // SAFETY: contract H.
+    guard::release(|| unsafe { handle::free(barrier) });
 }

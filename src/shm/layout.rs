@@ -101,6 +101,20 @@ impl Marked for EventShared {
     }
 }
 
+impl Marked for ConditionShared {
+    const KIND: ObjectKind = ObjectKind::Condition;
+    fn cell(&self) -> &RobustCell {
+        &self.section
+    }
+}
+
+impl Marked for BarrierShared {
+    const KIND: ObjectKind = ObjectKind::Barrier;
+    fn cell(&self) -> &RobustCell {
+        &self.section
+    }
+}
+
 impl Marked for QueueShared {
     const KIND: ObjectKind = ObjectKind::Queue;
     fn cell(&self) -> &RobustCell {
@@ -186,6 +200,11 @@ impl SemaphoreShared {
     pub fn maximum(&self) -> &Word {
         &self.section.small[1]
     }
+
+    /// 0, or one more than the permits that belong to threads: their cells follow. Set once.
+    pub fn tracked(&self) -> &Word {
+        &self.section.small[2]
+    }
 }
 
 #[repr(C)]
@@ -200,6 +219,75 @@ impl EventShared {
     #[inline]
     pub fn state(&self) -> &Word {
         &self.section.small[0]
+    }
+}
+
+/// The head of a condition; its seats follow.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct ConditionShared {
+    pub section: RobustCell,
+}
+
+impl ConditionShared {
+    /// What the oldest waiter sleeps on.
+    #[inline]
+    pub fn bell(&self) -> &Word {
+        &self.section.small[0]
+    }
+
+    /// The next ticket.
+    #[inline]
+    pub fn next(&self) -> &Word {
+        &self.section.small[1]
+    }
+
+    /// Seats from here on were not used since nobody waited.
+    #[inline]
+    pub fn used(&self) -> &Word {
+        &self.section.small[2]
+    }
+
+    /// {horizon, count}
+    #[inline]
+    pub fn credits(&self) -> &Word64 {
+        &self.section.large[0]
+    }
+}
+
+/// The head of a barrier; its seats follow.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct BarrierShared {
+    pub section: RobustCell,
+    /// Owned by the one waiter that sleeps on the state.
+    pub leader: RobustCell,
+    /// Owned by the one that waits for a seat, asleep on the bell.
+    pub queue: RobustCell,
+}
+
+impl BarrierShared {
+    /// {generation, acting, broken}
+    #[inline]
+    pub fn state(&self) -> &Word {
+        &self.section.small[0]
+    }
+
+    /// The last generation that was completed.
+    #[inline]
+    pub fn completed(&self) -> &Word {
+        &self.section.small[1]
+    }
+
+    /// How many meet, and how many seats there are; set once.
+    pub fn parties(&self) -> &Word {
+        &self.section.small[2]
+    }
+
+    /// Whether somebody waits for a seat.
+    #[inline]
+    pub fn bell(&self) -> &Word {
+        &self.queue.small[0]
     }
 }
 
@@ -314,6 +402,10 @@ const _: () = assert!(size_of::<QueueShared>() == 640 && offset_of!(QueueShared,
 unsafe impl Shared for SemaphoreShared {}
 // SAFETY: a robust cell.
 unsafe impl Shared for EventShared {}
+// SAFETY: a robust cell.
+unsafe impl Shared for ConditionShared {}
+// SAFETY: robust cells.
+unsafe impl Shared for BarrierShared {}
 // SAFETY: a robust cell and words.
 unsafe impl Shared for SideShared {}
 // SAFETY: a robust cell and words.

@@ -25,7 +25,7 @@ pub use bytes::Bytes;
 pub use cell::RobustCell;
 pub use handing_on::{HandedOn, Token};
 pub use name::{Name, Naming};
-pub use segment::{Extent, Object, Segment};
+pub use segment::{Extent, Object, Objects, Segment};
 pub use shared_memory::SharedMemory;
 pub use spin::Spin;
 pub use window::{Array, View, Window};

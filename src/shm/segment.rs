@@ -18,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::sys::memory::{self, Access, Mapping};
 use crate::sys::per_process::PerProcess;
 use crate::sys::shared_file::{self, Facts};
+use crate::sys::tsan;
 use crate::sys::{self, Deadline, file};
 use crate::timeout::Timeout;
 
@@ -205,6 +206,7 @@ impl Segment {
     }
 
     fn new(fd: OwnedFd, mapping: Mapping, body: usize, length: usize, kind: ObjectKind, name: Option<Name>) -> Arc<Segment> {
+        tsan::look_up();
         Arc::new(Segment { fd, mapping, body, length, kind, name, entry: AtomicPtr::new(ptr::null_mut()) })
     }
 
@@ -312,6 +314,15 @@ impl Segment {
         Ok(marked.then_some(object))
     }
 
+    /// The `count` objects from `offset` on.
+    pub fn objects<T: Shared>(self: &Arc<Segment>, offset: usize, count: usize) -> Result<Objects<T>> {
+        let length = count.checked_mul(size_of::<T>()).ok_or_else(|| Error::invalid("shared memory: too many objects"))?;
+        self.check(offset, length, align_of::<T>())?;
+        // SAFETY: inside the mapping and aligned.
+        let first = unsafe { self.content().add(offset) }.cast();
+        Ok(Objects { first, count, _segment: self.clone(), marker: PhantomData })
+    }
+
     fn check(&self, offset: usize, length: usize, align: usize) -> Result<()> {
         let inside = offset.checked_add(length).is_some_and(|end| end <= self.length);
         if inside && offset % align == 0 { Ok(()) } else { Err(Error::invalid("shared memory: offset outside of the segment")) }
@@ -386,6 +397,11 @@ impl<T: Shared> Object<T> {
         self.pointer.as_ptr() as usize - self.segment.content().as_ptr() as usize
     }
 
+    /// The `count` objects directly behind it.
+    pub fn tail<U: Shared>(&self, count: usize) -> Result<Objects<U>> {
+        self.segment.objects(self.offset() + size_of::<T>(), count)
+    }
+
     /// Keeps the memory mapped until the process ends. For an object that is freed while a thread has a word of it on its robust
     /// list: the list must not lead into unmapped memory, what lies behind it would be lost.
     pub fn keep_mapped(&self) {
@@ -418,3 +434,33 @@ impl<T: Shared> Deref for Object<T> {
 unsafe impl<T: Shared> Send for Object<T> {}
 // SAFETY: as above.
 unsafe impl<T: Shared> Sync for Object<T> {}
+
+/// Several `T`s in a row; keeps the mapping.
+#[derive(Debug)]
+pub struct Objects<T: Shared> {
+    first: NonNull<T>,
+    count: usize,
+    _segment: Arc<Segment>,
+    marker: PhantomData<T>,
+}
+
+impl<T: Shared> Clone for Objects<T> {
+    fn clone(&self) -> Objects<T> {
+        Objects { first: self.first, count: self.count, _segment: self._segment.clone(), marker: PhantomData }
+    }
+}
+
+impl<T: Shared> Deref for Objects<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: `Segment::objects` checked them; every bit pattern of a `Shared` is valid and it consists of atomics.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.count) }
+    }
+}
+
+// SAFETY: a `Shared` type is `Sync`, and the mapping is neither bound to a thread nor changed.
+unsafe impl<T: Shared> Send for Objects<T> {}
+// SAFETY: as above.
+unsafe impl<T: Shared> Sync for Objects<T> {}

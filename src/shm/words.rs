@@ -8,11 +8,14 @@ use std::sync::atomic::Ordering;
 
 use super::{RobustCell, Word, Word64};
 use crate::error::Result;
-use crate::sys::futex;
 use crate::sys::{Deadline, thread::Thread};
+use crate::sys::{futex, tsan};
 use crate::timeout::Timeout;
 
 pub use crate::sys::futex::Woken;
+
+/// How often [`Words::wait_watching`] looks.
+const WATCH_MS: u64 = 100;
 
 /// The calling thread's access to shared words.
 pub trait Words: Copy {
@@ -48,6 +51,9 @@ pub trait Words: Copy {
     fn wait_for_owner(self, word: &Word, expected: u32, deadline: &Deadline) -> Result<Woken> {
         self.wait(word, expected, deadline)
     }
+    /// [`Words::wait`] for the one sleeper that watches over others: returns from time to time although nobody woke it, because a
+    /// thread that dies wakes nobody here.
+    fn wait_watching(self, word: &Word, expected: u32, deadline: &Deadline) -> Result<Woken>;
     /// Wakes at most `count` sleepers; answers how many.
     fn wake(self, word: &Word, count: u32) -> u32;
 
@@ -82,37 +88,56 @@ impl Words for Thread {
 
     #[inline]
     fn load(self, word: &Word, order: Ordering) -> u32 {
-        word.atomic().load(order)
+        let value = word.atomic().load(order);
+        tsan::after(word, order);
+        value
     }
 
     #[inline]
     fn store(self, word: &Word, value: u32, order: Ordering) {
+        tsan::before(word, order);
         word.atomic().store(value, order);
     }
 
     #[inline]
     fn cas(self, word: &Word, current: u32, new: u32, order: Ordering) -> std::result::Result<u32, u32> {
-        word.atomic().compare_exchange(current, new, order, Ordering::Relaxed)
+        tsan::before(word, order);
+        let result = word.atomic().compare_exchange(current, new, order, Ordering::Relaxed);
+        if result.is_ok() {
+            tsan::after(word, order);
+        }
+        result
     }
 
     #[inline]
     fn and(self, word: &Word, mask: u32, order: Ordering) -> u32 {
-        word.atomic().fetch_and(mask, order)
+        tsan::before(word, order);
+        let value = word.atomic().fetch_and(mask, order);
+        tsan::after(word, order);
+        value
     }
 
     #[inline]
     fn load64(self, word: &Word64, order: Ordering) -> u64 {
-        word.atomic().load(order)
+        let value = word.atomic().load(order);
+        tsan::after(word, order);
+        value
     }
 
     #[inline]
     fn store64(self, word: &Word64, value: u64, order: Ordering) {
+        tsan::before(word, order);
         word.atomic().store(value, order);
     }
 
     #[inline]
     fn cas64(self, word: &Word64, current: u64, new: u64, order: Ordering) -> std::result::Result<u64, u64> {
-        word.atomic().compare_exchange(current, new, order, Ordering::Relaxed)
+        tsan::before(word, order);
+        let result = word.atomic().compare_exchange(current, new, order, Ordering::Relaxed);
+        if result.is_ok() {
+            tsan::after(word, order);
+        }
+        result
     }
 
     #[inline]
@@ -124,7 +149,11 @@ impl Words for Thread {
         if futex::passes_wakeups_on() {
             return self.wait(word, expected, deadline);
         }
-        let slice = deadline.at_most(100);
+        self.wait_watching(word, expected, deadline)
+    }
+
+    fn wait_watching(self, word: &Word, expected: u32, deadline: &Deadline) -> Result<Woken> {
+        let slice = deadline.at_most(WATCH_MS);
         match self.wait(word, expected, &slice)? {
             Woken::TimedOut if !deadline.passed() => Ok(Woken::Look),
             woken => Ok(woken),

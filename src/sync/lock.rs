@@ -51,6 +51,14 @@ impl Lock {
         release(Thread::current(), &self.cell, self.recursive, || self.cell.clone())
     }
 
+    pub(super) fn cell(&self) -> &Object<RobustCell> {
+        &self.cell
+    }
+
+    pub(super) fn is_recursive(&self) -> bool {
+        self.recursive
+    }
+
     /// By the calling thread.
     pub fn is_held(&self) -> bool {
         robust::is_held(Thread::current(), &self.cell)
@@ -128,8 +136,41 @@ pub fn release<W: Words, K>(w: W, cell: &RobustCell, recursive: bool, keep: impl
     }
     match robust::release_keeping(w, cell, keep) {
         true => Ok(()),
-        false => Err(Error::new(Kind::Corrupt, "lock: its shared memory was written over")),
+        false => Err(corrupt()),
     }
+}
+
+/// Gives up all levels of a lock that the calling thread holds; answers what [`reacquire`] restores.
+pub fn release_wholly<W: Words>(w: W, cell: &RobustCell, recursive: bool) -> Result<u32> {
+    let mut depth = 0;
+    if recursive {
+        depth = w.load(&cell.small[small::DEPTH], Relaxed);
+        w.store(&cell.small[small::DEPTH], 0, Relaxed);
+    }
+    match robust::release(w, cell) {
+        true => Ok(depth),
+        false => Err(corrupt()),
+    }
+}
+
+/// Acquires a lock with this many levels more, however long that takes.
+pub fn reacquire<W: Words>(w: W, cell: &RobustCell, depth: u32) -> Result<Note> {
+    let forever = Deadline::new(Timeout::Forever);
+    let taken = loop {
+        match robust::hold(w, cell, &forever) {
+            Ok(Some(taken)) => break taken,
+            Ok(None) => {}
+            Err(error) if error.kind() == Kind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    };
+    w.store(&cell.small[small::DEPTH], depth, Relaxed);
+    Ok(if taken == Taken::OwnerDied { Note::OwnerDied } else { Note::None })
+}
+
+#[cold]
+fn corrupt() -> Error {
+    Error::new(Kind::Corrupt, "lock: its shared memory was written over")
 }
 
 #[cfg(test)]

@@ -9,12 +9,19 @@
 //! real processes after each instruction. `tests/mutants.rs` shows that mistakes are found.)
 #![forbid(unsafe_code)]
 
+pub mod barrier;
+pub mod condition;
 pub mod event;
+pub mod file_lock;
 pub mod lock;
 pub mod robust;
 pub mod semaphore;
+pub mod tracked;
 
+pub use barrier::Barrier;
+pub use condition::Condition;
 pub use event::Event;
+pub use file_lock::FileLock;
 pub use lock::Lock;
 pub use semaphore::Semaphore;
 

@@ -71,8 +71,8 @@ fn take_contended<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline, enough
         return Err(Error::new(Kind::Busy, HELD));
     }
     match deadline.is_try() {
-        true => acquire(w, cell, &Deadline::new(Timeout::Millis(GRACE_MS)), enough),
-        false => acquire(w, cell, deadline, enough),
+        true => acquire(w, cell, &Deadline::new(Timeout::Millis(GRACE_MS)), false, enough),
+        false => acquire(w, cell, deadline, false, enough),
     }
 }
 
@@ -93,6 +93,18 @@ pub fn take_patiently<W: Words>(w: W, cell: &RobustCell) -> Result<Taken> {
 
 /// It would wait for itself.
 const HELD: &str = "the calling thread holds this side of the object until it gives back what it reserved or peeked at";
+
+/// [`take`] for a call that is about to end: no interrupt check ends it, and it gives up where the owner was stopped.
+pub fn take_briefly<W: Words>(w: W, cell: &RobustCell) -> Option<Taken> {
+    let deadline = Deadline::new(Timeout::Millis(GRACE_MS));
+    loop {
+        match take(w, cell, &deadline) {
+            Ok(taken) => return taken,
+            Err(_interrupted) if deadline.passed() => return None,
+            Err(_interrupted) => {}
+        }
+    }
+}
 
 const STUCK: &str =
     "for 10 s a process was inside an operation on this object: it is stopped, or the shared memory was written over";
@@ -121,7 +133,7 @@ fn give_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce() -> K) 
 /// Owns `cell` until [`release`], across calls. `None`: the time ran out (exactly: no grace).
 #[inline]
 pub fn hold<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Option<Taken>> {
-    let taken = if acquire_free(w, cell) { Some(Taken::Clean) } else { acquire(w, cell, deadline, || false)? };
+    let taken = if acquire_free(w, cell) { Some(Taken::Clean) } else { acquire(w, cell, deadline, false, || false)? };
     if let Some(taken) = taken {
         if let Err(error) = link(w, cell) {
             match taken {
@@ -132,6 +144,52 @@ pub fn hold<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Op
         }
     }
     Ok(taken)
+}
+
+/// [`hold`] for as long as it is of use: `None` also where `is_over` says that it no longer is. A wake-up that this call had is then
+/// passed on to the next sleeper.
+///
+/// Sleepers look ten times a second: between the last look and the sleep the same owner may have left and come back for another
+/// purpose, with others that marked the word again, and the word says nothing of that.
+pub fn hold_unless<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline, is_over: impl Fn() -> bool) -> Result<Option<Taken>> {
+    w.set_pending(cell);
+    let taken = acquire(w, cell, deadline, true, is_over)?;
+    if taken.is_some() {
+        keep(w, cell)?;
+    }
+    Ok(taken)
+}
+
+/// [`hold`] that does not wait: `None` where somebody owns the cell.
+#[inline]
+pub fn try_hold<W: Words>(w: W, cell: &RobustCell) -> Result<Option<Taken>> {
+    let seen = w.load(&cell.word, Relaxed);
+    if seen & OWNER != 0 {
+        return Ok(None);
+    }
+    w.set_pending(cell);
+    // SYNC POINT: robust word (acquire).
+    if w.cas(&cell.word, seen, w.tid() | seen & WAITERS, Acquire).is_err() {
+        w.clear_pending();
+        return Ok(None);
+    }
+    keep(w, cell)?;
+    Ok(Some(if seen & OWNER_DIED != 0 { Taken::OwnerDied } else { Taken::Clean }))
+}
+
+/// Whether the calling thread has `cell` by [`hold`] or [`try_hold`].
+#[inline]
+pub fn holds<W: Words>(w: W, cell: &RobustCell) -> bool {
+    w.load(&cell.word, Relaxed) & OWNER == w.tid() && w.holds(cell)
+}
+
+/// Marks `cell`, which `owner` has, so that whoever gives it wakes; answers the value to sleep on. `None`: it has another owner by now, or
+/// the mark could not be set just now.
+pub fn mark_waiter<W: Words>(w: W, cell: &RobustCell, owner: u32) -> Option<u32> {
+    let seen = w.load(&cell.word, Relaxed);
+    let asleep = seen & !OWNER_DIED | WAITERS;
+    let marked = seen & OWNER == owner && (seen == asleep || w.cas(&cell.word, seen, asleep, Relaxed).is_ok());
+    marked.then_some(asleep)
 }
 
 /// Makes of a cell that was taken, and mended if its owner had died, one that is held.
@@ -206,11 +264,25 @@ fn acquire_free<W: Words>(w: W, cell: &RobustCell) -> bool {
     w.cas(&cell.word, 0, w.tid(), Acquire).is_ok()
 }
 
-/// `cell` is pending, and stays so unless the time runs out, or there is enough.
+/// `cell` is pending, and stays so unless the time runs out, or it is over.
 #[cold]
-fn acquire<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline, enough: impl Fn() -> bool) -> Result<Option<Taken>> {
+fn acquire<W: Words>(
+    w: W,
+    cell: &RobustCell,
+    deadline: &Deadline,
+    watches: bool,
+    is_over: impl Fn() -> bool,
+) -> Result<Option<Taken>> {
     let mut turn = 0;
+    let mut slept = false;
     loop {
+        if is_over() {
+            if slept {
+                w.wake(&cell.word, 1);
+            }
+            w.clear_pending();
+            return Ok(None);
+        }
         let seen = w.load(&cell.word, Relaxed);
         if seen & OWNER == 0 {
             // SYNC POINT: robust word (acquire). After a death the kernel wrote the word: what the owner wrote before is visible,
@@ -219,10 +291,6 @@ fn acquire<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline, enough: impl 
                 return Ok(Some(if seen & OWNER_DIED != 0 { Taken::OwnerDied } else { Taken::Clean }));
             }
             continue;
-        }
-        if enough() {
-            w.clear_pending();
-            return Ok(None);
         }
         if turn < W::SPINS {
             w.relax(turn);
@@ -234,10 +302,19 @@ fn acquire<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline, enough: impl 
         if seen != asleep && w.cas(&cell.word, seen, asleep, Relaxed).is_err() {
             continue;
         }
-        match w.wait_for_owner(&cell.word, asleep, deadline) {
+        // Meanwhile it may have been over, and somebody else be the owner; who looks after the mark is seen by whoever gives the word.
+        if is_over() {
+            continue;
+        }
+        let woken =
+            if watches { w.wait_watching(&cell.word, asleep, deadline) } else { w.wait_for_owner(&cell.word, asleep, deadline) };
+        match woken {
             // An interrupt check may have used the library: pending was whatever it took, and now nothing is. It was asked when this
             // thread no longer slept, so no wake-up is lost between the two.
-            Ok(Woken::Look) => w.set_pending(cell),
+            Ok(Woken::Look) => {
+                w.set_pending(cell);
+                slept = true;
+            }
             Ok(Woken::TimedOut) => {
                 w.clear_pending();
                 return Ok(None);

@@ -1,4 +1,4 @@
-//! A counting semaphore, bounded or not.
+//! A counting semaphore, bounded or not. (One whose permits belong to threads is another thing: see [`super::tracked`].)
 //!
 //! The count and "somebody sleeps" share one word, so an operation without sleepers is one CAS and no lock:
 //!
@@ -24,15 +24,19 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::ALL;
-use super::robust::{self, Taken};
+use super::robust::{self, OWNER, Taken};
+use super::tracked::Permits;
 use crate::error::{Error, Kind, Result};
 use crate::shm::layout::SemaphoreShared;
-use crate::shm::{HandedOn, Naming, Object, SharedMemory, Spin, Woken, Words};
+use crate::shm::{HandedOn, Naming, Object, Objects, RobustCell, SharedMemory, Spin, Woken, Words};
 use crate::sys::Deadline;
 use crate::sys::thread::Thread;
 
 /// Permits of a semaphore without a bound.
 pub const COUNT_MAX: u32 = i32::MAX as u32;
+
+/// Permits that belong to threads: each is a cache line.
+pub const TRACKED_MAX: u32 = 16_384;
 
 /// The leader sleeps. An odd state is changed by the owner of `section` only.
 const ASLEEP: u32 = 1;
@@ -49,6 +53,8 @@ fn is_odd(state: u32) -> bool {
 pub struct Semaphore {
     shared: Object<SemaphoreShared>,
     maximum: u32,
+    /// Where permits belong to threads: one cell for each. The state is their bell.
+    tracked: Option<Objects<RobustCell>>,
 }
 
 impl Semaphore {
@@ -62,23 +68,53 @@ impl Semaphore {
         Semaphore::make(naming, 0, |shared| prepare(shared, initial, maximum))
     }
 
+    /// Permits belong to threads: there are `initial` of them, and no others can be added.
+    pub fn new_tracked(naming: &Naming, initial: u32, maximum: u32) -> Result<Semaphore> {
+        let maximum = check(initial, maximum)?;
+        if initial > TRACKED_MAX {
+            return Err(Error::invalid(format!("semaphore: initial {initial} is above {TRACKED_MAX} tracked permits")));
+        }
+        Semaphore::make(naming, initial as usize * size_of::<RobustCell>(), |shared| {
+            prepare(shared, 0, maximum);
+            Thread::current().store(shared.tracked(), 1 + initial, Relaxed);
+        })
+    }
+
     /// In a block of the user.
     pub fn new_in(memory: &SharedMemory, offset: usize, initial: u32, maximum: u32) -> Result<Semaphore> {
         let maximum = check(initial, maximum)?;
         memory.make(offset, |shared| prepare(shared, initial, maximum))
     }
 
+    fn permits(&self) -> Option<Permits<'_>> {
+        let cells = self.tracked.as_deref()?;
+        Some(Permits { cells, bell: self.shared.state(), leader: &self.shared.leader })
+    }
+
     #[inline]
     pub fn acquire(&self, deadline: &Deadline) -> Result<()> {
-        acquire(Thread::current(), &self.shared, deadline, || self.shared.clone())
+        match self.permits() {
+            None => acquire(Thread::current(), &self.shared, deadline, || self.shared.clone()),
+            Some(permits) => permits.acquire(Thread::current(), deadline, || self.shared.clone()).map(|_| ()),
+        }
     }
 
     #[inline]
     pub fn release(&self, count: u32) -> Result<()> {
-        release(Thread::current(), &self.shared, count, self.maximum, || self.shared.clone())
+        match self.permits() {
+            None => release(Thread::current(), &self.shared, count, self.maximum, || self.shared.clone()),
+            Some(permits) => {
+                // Whoever gets the permit may free the handle before the bell was rung.
+                let _kept = self.shared.clone();
+                permits.release(Thread::current(), count as usize)
+            }
+        }
     }
 
     pub fn value(&self) -> u32 {
+        if let Some(permits) = self.permits() {
+            return permits.free(Thread::current()) as u32;
+        }
         let state = Thread::current().load(self.shared.state(), Relaxed);
         if is_odd(state) { 0 } else { state >> 1 }
     }
@@ -88,8 +124,13 @@ impl HandedOn for Semaphore {
     type Shared = SemaphoreShared;
 
     fn of(shared: Object<SemaphoreShared>) -> Result<Semaphore> {
-        match Thread::current().load(shared.maximum(), Relaxed) {
-            maximum @ 1..=COUNT_MAX => Ok(Semaphore { shared, maximum }),
+        let w = Thread::current();
+        let tracked = match w.load(shared.tracked(), Relaxed) {
+            0 => None,
+            permits => Some(shared.tail((permits - 1) as usize)),
+        };
+        match (w.load(shared.maximum(), Relaxed), tracked.transpose()) {
+            (maximum @ 1..=COUNT_MAX, Ok(tracked)) => Ok(Semaphore { shared, maximum, tracked }),
             _ => Err(Error::new(Kind::Corrupt, "semaphore: its shared memory was written over")),
         }
     }
@@ -115,6 +156,16 @@ fn prepare(shared: &SemaphoreShared, initial: u32, maximum: u32) {
     let w = Thread::current();
     w.store(shared.maximum(), maximum, Relaxed);
     w.store(shared.state(), initial << 1, Relaxed);
+}
+
+impl Drop for Semaphore {
+    fn drop(&mut self) {
+        // The robust lists of the threads that have permits lead through this memory.
+        let owned = |cell: &RobustCell| Thread::current().load(&cell.word, Relaxed) & OWNER != 0;
+        if self.tracked.as_deref().is_some_and(|cells| cells.iter().any(owned)) {
+            self.shared.keep_mapped();
+        }
+    }
 }
 
 /// `keep` is asked for what keeps the memory if the call will sleep: the handle may be freed meanwhile.
@@ -315,6 +366,53 @@ mod tests {
         assert_eq!(Semaphore::new(3, 2).unwrap_err().kind(), Kind::Invalid);
         assert_eq!(Semaphore::new(0, u32::MAX).unwrap_err().kind(), Kind::Invalid);
         assert_eq!(Semaphore::new(7, 0).unwrap().value(), 7);
+    }
+
+    #[test]
+    fn tracked_permits_belong_to_threads() {
+        let semaphore = Semaphore::new_tracked(&Naming::None, 2, 0).unwrap();
+        let now = Deadline::new(Timeout::Try);
+        semaphore.acquire(&now).unwrap();
+        assert_eq!(semaphore.release(2).unwrap_err().kind(), Kind::NotOwner);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let now = Deadline::new(Timeout::Try);
+                semaphore.acquire(&now).unwrap();
+                assert_eq!(semaphore.release(2).unwrap_err().kind(), Kind::NotOwner);
+                assert_eq!(semaphore.acquire(&now).unwrap_err().kind(), Kind::TimedOut);
+            });
+        });
+        // That thread ended with its permit. join() returns before the kernel has walked its list.
+        semaphore.acquire(&Deadline::new(Timeout::Forever)).unwrap();
+        assert_eq!(semaphore.value(), 0);
+        semaphore.release(2).unwrap();
+        assert_eq!(semaphore.value(), 2);
+        assert_eq!(semaphore.release(1).unwrap_err().kind(), Kind::NotOwner);
+    }
+
+    #[test]
+    fn tracked_permits_are_handed_on() {
+        let semaphore = Semaphore::new_tracked(&Naming::None, 2, 0).unwrap();
+        let same = Semaphore::attach(&semaphore.token().unwrap()).unwrap();
+        same.acquire(&Deadline::new(Timeout::Try)).unwrap();
+        assert_eq!(semaphore.value(), 1);
+        assert_eq!(semaphore.release(2).unwrap_err().kind(), Kind::NotOwner);
+        semaphore.release(1).unwrap();
+        assert_eq!(same.value(), 2);
+    }
+
+    #[test]
+    fn many_tracked_permits_lie_apart() {
+        let semaphore = Semaphore::new_tracked(&Naming::None, 1000, 0).unwrap();
+        let now = Deadline::new(Timeout::Try);
+        for _ in 0..crate::sys::thread::HELD_MAX {
+            semaphore.acquire(&now).unwrap();
+        }
+        assert_eq!(semaphore.acquire(&now).unwrap_err().kind(), Kind::Again);
+        assert_eq!(semaphore.value(), 744);
+        semaphore.release(256).unwrap();
+        assert_eq!(semaphore.value(), 1000);
+        assert_eq!(Semaphore::new_tracked(&Naming::None, TRACKED_MAX + 1, 0).unwrap_err().kind(), Kind::Invalid);
     }
 
     #[test]

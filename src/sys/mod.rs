@@ -13,6 +13,7 @@ pub mod errno;
 pub mod exit;
 pub mod fd;
 pub mod file;
+pub mod file_lock;
 pub mod fork;
 pub mod fork_gate;
 pub mod futex;
@@ -29,6 +30,7 @@ pub mod signal;
 pub mod socket;
 pub mod stdio;
 pub mod thread;
+pub mod tsan;
 pub mod wait;
 
 pub use deadline::{Deadline, now};

@@ -33,7 +33,8 @@ extern int __lsan_do_recoverable_leak_check(void) __attribute__((weak)); /* NULL
     __attribute__((constructor)) static void test_add_##name(void) { *test_end = &test_of_##name; test_end = &test_of_##name.next; } \
     static void test_##name(void)
 #define TEST_FAIL(...) test_fail(__FILE__, __LINE__, __VA_ARGS__)
-#define CHECK(condition) (*test_line = __LINE__, (condition) ? (void)0 : TEST_FAIL("%s", #condition))
+#define TEST_HERE(line) __atomic_store_n(test_line, line, __ATOMIC_RELAXED) /* by any thread */
+#define CHECK(condition) (TEST_HERE(__LINE__), (condition) ? (void)0 : TEST_FAIL("%s", #condition))
 #define CHECK_INT(actual, expected) test_check_int(__FILE__, __LINE__, #actual, (intmax_t)(actual), (intmax_t)(expected))
 #define CHECK_TEXT(actual, expected) test_check_text(__FILE__, __LINE__, #actual, (actual), (expected))
 #define CHECK_STATUS(call, expected) test_check_status(__FILE__, __LINE__, #call, (call), (expected))
@@ -48,15 +49,15 @@ __attribute__((format(printf, 3, 4), noreturn)) static inline void test_fail(con
     printf("# %s:%d: failed: ", file, line), vprintf(format, arguments), printf("\n"), fflush(stdout), _exit(1);
 }
 static inline void test_check_int(const char *file, int line, const char *text, intmax_t actual, intmax_t expected) {
-    *test_line = line;
+    TEST_HERE(line);
     if (actual != expected) test_fail(file, line, "%s is %" PRIdMAX ", not %" PRIdMAX, text, actual, expected);
 }
 static inline void test_check_text(const char *file, int line, const char *text, const char *actual, const char *expected) {
-    *test_line = line;
+    TEST_HERE(line);
     if (strcmp(actual, expected) != 0) test_fail(file, line, "%s is \"%s\", not \"%s\"", text, actual, expected);
 }
 static inline void test_check_status(const char *file, int line, const char *call, int32_t actual, int32_t expected) {
-    *test_line = line;
+    TEST_HERE(line);
     if (actual != expected)
         test_fail(file, line, "%s is %d (%s), not %d (%s); the last message is \"%s\"", call, (int)actual, tine_strerror(actual),
                   (int)expected, tine_strerror(expected), tine_last_error_message());

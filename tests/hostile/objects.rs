@@ -19,8 +19,8 @@ use tine::ffi::queue::{
     tine_queue_reserve, tine_queue_size, tine_queue_t, tine_queue_task_done, tine_queue_unfinished, tine_queue_unpeek,
 };
 use tine::ffi::semaphore::{
-    tine_semaphore_acquire, tine_semaphore_free, tine_semaphore_new, tine_semaphore_release, tine_semaphore_t,
-    tine_semaphore_value,
+    TINE_SEMAPHORE_TRACKED, tine_semaphore_acquire, tine_semaphore_free, tine_semaphore_new, tine_semaphore_release,
+    tine_semaphore_t, tine_semaphore_value,
 };
 use tine::ffi::status::TINE_OK;
 
@@ -159,6 +159,17 @@ pub const KINDS: &[Kind] = &[
             unsafe { tine_semaphore_free(semaphore.cast()) }
         },
         before: &[("release", give), ("acquire", take)],
+        calls: &[("acquire", take), ("value", value), ("release", give), ("acquire", take), ("acquire", take)],
+        sleeps: ("acquire", take_asleep),
+    },
+    Kind {
+        name: "semaphore, tracked",
+        new: new_tracked,
+        free: |semaphore| {
+            // SAFETY: a semaphore of this process, not used again.
+            unsafe { tine_semaphore_free(semaphore.cast()) }
+        },
+        before: &[("acquire", take), ("acquire", take), ("acquire", take), ("release", give)],
         calls: &[("acquire", take), ("value", value), ("release", give), ("acquire", take), ("acquire", take)],
         sleeps: ("acquire", take_asleep),
     },
@@ -436,6 +447,15 @@ fn new_semaphore() -> *mut c_void {
     let mut semaphore = ptr::null_mut();
     // SAFETY: NULL options are the defaults; a place for the handle.
     assert_eq!(unsafe { tine_semaphore_new(0, 4, ptr::null(), &mut semaphore) }, TINE_OK);
+    semaphore.cast()
+}
+
+fn new_tracked() -> *mut c_void {
+    let flags = TINE_SEMAPHORE_TRACKED;
+    let options = tine_lock_options_t { size: size_of::<tine_lock_options_t>(), name: ptr::null(), flags, reserved: 0 };
+    let mut semaphore = ptr::null_mut();
+    // SAFETY: live options and a place for the handle.
+    assert_eq!(unsafe { tine_semaphore_new(3, 0, &options, &mut semaphore) }, TINE_OK);
     semaphore.cast()
 }
 

@@ -9,6 +9,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod barrier;
+mod condition;
 mod event;
 mod lock;
 mod queue;
@@ -50,7 +52,10 @@ fn scenes() -> Vec<Scene> {
     scenes.extend(tasks::scenes());
     scenes.extend(lock::all_scenes());
     scenes.extend(semaphore::scenes());
+    scenes.extend(semaphore::tracked_scenes());
     scenes.extend(event::scenes());
+    scenes.extend(condition::scenes());
+    scenes.extend(barrier::scenes());
     scenes.extend(standin::sound());
     scenes
 }

@@ -36,6 +36,8 @@ pub enum Act {
     Set,
     Wait,
     Clear,
+    /// Notifies so many.
+    Notify(u32),
 }
 
 impl Act {
@@ -46,7 +48,7 @@ impl Act {
 
     /// Whether the call waits for words that others own, without a limit.
     pub fn may_block_for_ever(self) -> bool {
-        matches!(self, Act::Close | Act::Give(_) | Act::Set | Act::Clear | Act::TaskDone)
+        matches!(self, Act::Close | Act::Give(_) | Act::Set | Act::Clear | Act::TaskDone | Act::Notify(_))
     }
 
     /// How many messages it puts, if all have room.

@@ -2,11 +2,12 @@
 
 use std::ptr;
 
+use tine::ffi::lock::tine_lock_options_t;
 use tine::ffi::semaphore::{
-    tine_semaphore_acquire, tine_semaphore_free, tine_semaphore_new, tine_semaphore_release, tine_semaphore_t,
-    tine_semaphore_value,
+    TINE_SEMAPHORE_TRACKED, tine_semaphore_acquire, tine_semaphore_free, tine_semaphore_new, tine_semaphore_release,
+    tine_semaphore_t, tine_semaphore_value,
 };
-use tine::ffi::status::{TINE_EOVERFLOW, TINE_ETIMEDOUT, TINE_OK};
+use tine::ffi::status::{TINE_ENOTOWNER, TINE_EOVERFLOW, TINE_ETIMEDOUT, TINE_OK};
 
 use crate::lock::runs;
 use crate::scene::{Books, Scene, Stage, Trial, Verdict, Victim};
@@ -17,6 +18,17 @@ const MAXIMUM: u32 = 8;
 struct Semaphore(*mut tine_semaphore_t);
 
 impl Semaphore {
+    /// So many permits that belong to threads.
+    fn tracked(permits: u32) -> Semaphore {
+        let flags = TINE_SEMAPHORE_TRACKED;
+        let options = tine_lock_options_t { size: size_of::<tine_lock_options_t>(), name: ptr::null(), flags, reserved: 0 };
+        let mut semaphore = ptr::null_mut();
+        // SAFETY: live options and a place for the handle.
+        let status = unsafe { tine_semaphore_new(permits, 0, &options, &mut semaphore) };
+        assert_eq!(status, TINE_OK, "tine_semaphore_new");
+        Semaphore(semaphore)
+    }
+
     fn new(maximum: u32) -> Semaphore {
         let mut semaphore = ptr::null_mut();
         // SAFETY: NULL options are the defaults; a place for the handle.
@@ -172,5 +184,98 @@ pub fn scenes() -> Vec<Scene> {
         after("semaphore.release, after a dead release", Act::Give(1), Act::Give(1)),
         after("semaphore.acquire, after a dead release", Act::Give(1), Act::Take),
         after("semaphore.release, after a dead acquire", Act::Take, Act::Give(1)),
+    ]
+}
+
+/// Permits that belong to threads: who lives has what it took and did not give back, the dead have nothing.
+struct TrackedStage {
+    semaphore: Semaphore,
+    warm: Semaphore,
+}
+
+const PERMITS: u32 = 2;
+
+impl Stage for TrackedStage {
+    fn act(&self, act: Act, timeout_ms: i64, seat: &Seat) -> i32 {
+        seat.begin();
+        let status = match act {
+            Act::Take => self.semaphore.take(timeout_ms),
+            Act::Release => self.semaphore.give(1),
+            Act::Use => match self.semaphore.take(timeout_ms) {
+                TINE_OK => self.semaphore.give(1),
+                failed => failed,
+            },
+            other => unreachable!("{other:?} is nothing for a semaphore"),
+        };
+        seat.end(status)
+    }
+
+    fn warm_up(&self, _: Act) {
+        self.warm.take(0);
+        self.warm.give(1);
+        self.warm.take(1);
+        self.warm.give(1);
+    }
+
+    fn starving(&self, trial: &Trial) -> Option<String> {
+        let value = self.semaphore.value();
+        let waiting = trial.count(|participant| participant.waits());
+        (value > 0 && waiting > 0).then(|| format!("{waiting} sleep although {value} permits are there"))
+    }
+
+    fn release_all(&self, trial: &mut Trial) -> Verdict {
+        // What the runner still has.
+        let count = |act| trial.done.iter().filter(|done| **done == (act, TINE_OK)).count();
+        for _ in count(Act::Release)..count(Act::Take) {
+            trial.must(self, Act::Release)?;
+        }
+        Ok(())
+    }
+
+    fn audit(&self, trial: &mut Trial) -> Result<Books, String> {
+        for participant in trial.participants.iter().filter(|participant| !participant.killed) {
+            match participant.returned() {
+                Some(TINE_OK) => {}
+                Some(TINE_ETIMEDOUT) if participant.may_time_out => {}
+                status => return Err(format!("{:?} answers {status:?}", participant.act)),
+            }
+        }
+        // Everybody has ended: nobody has a permit any more.
+        for _ in 0..PERMITS {
+            trial.must(self, Act::Take)?;
+        }
+        if trial.try_act(self, Act::Take, 0) != TINE_ETIMEDOUT {
+            return Err("there are more permits than were made".into());
+        }
+        for _ in 0..PERMITS {
+            trial.must(self, Act::Release)?;
+        }
+        if trial.try_act(self, Act::Release, 0) != TINE_ENOTOWNER {
+            return Err("a permit was given back by somebody who did not have it".into());
+        }
+        match self.semaphore.value() {
+            PERMITS => Ok(Books { landed: trial.victim().returned().is_some(), consumed: 0 }),
+            value => Err(format!("{value} permits at the end")),
+        }
+    }
+}
+
+pub fn tracked_scenes() -> Vec<Scene> {
+    fn stage() -> Box<dyn Stage> {
+        Box::new(TrackedStage { semaphore: Semaphore::tracked(PERMITS), warm: Semaphore::tracked(PERMITS) })
+    }
+    const BOTH: &[Act] = &[Act::Take, Act::Take];
+    const ONE: &[Act] = &[Act::Take];
+    const USERS: &[Act] = &[Act::Use, Act::Use];
+    const USERS3: &[Act] = &[Act::Use, Act::Use, Act::Use];
+    let scene =
+        |name, before, sleepers, victim| Scene { name, stage, before, sleepers, victim, thirds: &[Act::Use], corpse: None };
+    vec![
+        scene("tracked.acquire", ONE, &[], runs(&[], Act::Take)),
+        scene("tracked.acquire, contended", BOTH, USERS, runs(&[], Act::Take)),
+        scene("tracked.release", ONE, USERS, runs(&[Act::Take], Act::Release)),
+        scene("tracked.release, of two", &[], USERS, runs(&[Act::Take, Act::Take], Act::Release)),
+        scene("tracked.acquire, leader woken", BOTH, USERS3, Victim::Woken { sleeper: 0, wake: &[Act::Release] }),
+        scene("tracked.acquire, follower woken", BOTH, USERS3, Victim::Woken { sleeper: 1, wake: &[Act::Release] }),
     ]
 }

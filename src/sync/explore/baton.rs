@@ -189,6 +189,9 @@ impl<S: Scenario> Stage<'_, S> {
             if world.failure.is_some() {
                 break;
             }
+            if world.look_around() {
+                continue;
+            }
             let rest = Rest { fates: world.fates() };
             drop(world);
             let observer = Sim::observer(self.baton);

@@ -41,6 +41,11 @@ impl<'a> Sim<'a> {
         self.look().is_some_and(|world| world.is_asleep(thread))
     }
 
+    /// Whether that thread was killed.
+    pub fn sees_dead(self, thread: usize) -> bool {
+        self.look().is_none_or(|world| world.is_gone(thread))
+    }
+
     /// The world, unless this thread is dead: what it still does while it unwinds has no effect.
     fn look(self) -> Option<MutexGuard<'a, World>> {
         let world = self.baton.world();
@@ -51,6 +56,26 @@ impl<'a> Sim<'a> {
     fn enter(self, point: Point) -> Option<MutexGuard<'a, World>> {
         let world = self.look()?;
         if self.me == OBSERVER { Some(world) } else { Some(self.baton.decide(world, self.me, point)) }
+    }
+
+    fn sleep(self, word: &Word, expected: u32, deadline: &Deadline, watches: bool) -> Result<Woken> {
+        let Some(mut world) = self.enter(Point::Operation) else { return Ok(Woken::Look) };
+        let real = word.atomic().load(Relaxed).into();
+        if deadline.is_try() || self.me == OBSERVER {
+            return Ok(Woken::TimedOut);
+        }
+        if world.change(self.me, "would sleep on", address(word), real, |value| value) as u32 != expected {
+            return Ok(Woken::Look);
+        }
+        let awake = match world.sleep(self.me, address(word), deadline.at(), watches) {
+            Ok(()) => self.baton.decide(world, self.me, Point::Blocked).awake(self.me),
+            Err(awake) => awake,
+        };
+        match awake {
+            Awake::Look => Ok(Woken::Look),
+            Awake::TimedOut => Ok(Woken::TimedOut),
+            Awake::Interrupted => Err(Error::new(Kind::Interrupted, "interrupted")),
+        }
     }
 
     fn change(self, what: &'static str, address: usize, real: u64, new: impl FnOnce(u64) -> u64) -> Option<u64> {
@@ -114,23 +139,11 @@ impl Words for Sim<'_> {
     }
 
     fn wait(self, word: &Word, expected: u32, deadline: &Deadline) -> Result<Woken> {
-        let Some(mut world) = self.enter(Point::Operation) else { return Ok(Woken::Look) };
-        let real = word.atomic().load(Relaxed).into();
-        if deadline.is_try() || self.me == OBSERVER {
-            return Ok(Woken::TimedOut);
-        }
-        if world.change(self.me, "would sleep on", address(word), real, |value| value) as u32 != expected {
-            return Ok(Woken::Look);
-        }
-        let awake = match world.sleep(self.me, address(word), deadline.at()) {
-            Ok(()) => self.baton.decide(world, self.me, Point::Blocked).awake(self.me),
-            Err(awake) => awake,
-        };
-        match awake {
-            Awake::Look => Ok(Woken::Look),
-            Awake::TimedOut => Ok(Woken::TimedOut),
-            Awake::Interrupted => Err(Error::new(Kind::Interrupted, "interrupted")),
-        }
+        self.sleep(word, expected, deadline, false)
+    }
+
+    fn wait_watching(self, word: &Word, expected: u32, deadline: &Deadline) -> Result<Woken> {
+        self.sleep(word, expected, deadline, true)
     }
 
     fn wake(self, word: &Word, count: u32) -> u32 {

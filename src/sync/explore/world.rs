@@ -46,6 +46,9 @@ struct Task {
     /// Has begun and not left, dead or alive.
     is_inside: bool,
     awake: Awake,
+    /// Its sleep ends from time to time of itself; so often it has since somebody died.
+    watches: bool,
+    looks: u8,
     pending: Option<usize>,
     /// Oldest first.
     linked: Vec<usize>,
@@ -95,7 +98,15 @@ pub enum Event {
 
 impl World {
     pub fn new(threads: usize, bounds: Bounds, chooser: Chooser) -> World {
-        let task = || Task { status: Status::Ready, is_inside: false, awake: Awake::Look, pending: None, linked: Vec::new() };
+        let task = || Task {
+            status: Status::Ready,
+            is_inside: false,
+            awake: Awake::Look,
+            watches: false,
+            looks: 0,
+            pending: None,
+            linked: Vec::new(),
+        };
         World {
             tasks: (0..threads).map(|_| task()).collect(),
             cells: Vec::new(),
@@ -192,11 +203,12 @@ impl World {
 
     // ---- the kernel
 
-    pub fn sleep(&mut self, thread: usize, word: usize, until: Option<u64>) -> Result<(), Awake> {
+    pub fn sleep(&mut self, thread: usize, word: usize, until: Option<u64>, watches: bool) -> Result<(), Awake> {
         if until.is_some_and(|until| until <= self.clock) {
             return Err(Awake::TimedOut);
         }
         self.tasks[thread].status = Status::Asleep { word, until };
+        self.tasks[thread].watches = watches;
         self.note(thread, || "falls asleep".into());
         Ok(())
     }
@@ -254,6 +266,7 @@ impl World {
     fn kill(&mut self, thread: usize) {
         self.tasks[thread].status = Status::Dead;
         self.left.kills -= 1;
+        self.tasks.iter_mut().for_each(|task| task.looks = 0);
         self.note(thread, || "IS KILLED".into());
     }
 
@@ -349,6 +362,7 @@ impl World {
         match (choice, self.tasks[thread].status) {
             (Choice::Timeout(_), Status::Asleep { until: Some(until), .. }) => {
                 self.clock = self.clock.max(until);
+                self.tasks.iter_mut().for_each(|task| task.looks = 0);
                 self.rouse(thread, Awake::TimedOut);
                 self.note(thread, || "runs out of time".into());
             }
@@ -402,6 +416,21 @@ impl World {
             }
         }
         options
+    }
+
+    /// At rest: a sleeper that watches looks around, twice after each death and each timeout (who has no time may leave something for
+    /// it to do); nothing else may need it. `false`: all have.
+    pub fn look_around(&mut self) -> bool {
+        let reason = self.clock > 0 || self.tasks.iter().any(|task| task.status == Status::Dead);
+        let watcher = (0..self.tasks.len()).find(|&thread| {
+            let task = &self.tasks[thread];
+            task.watches && task.looks < 2 && matches!(task.status, Status::Asleep { .. })
+        });
+        let Some(watcher) = watcher.filter(|_| reason) else { return false };
+        self.tasks[watcher].looks += 1;
+        self.rouse(watcher, Awake::Look);
+        self.note(watcher, || "looks around".into());
+        true
     }
 
     /// At rest: somebody's time runs out, or somebody is killed. `false`: nothing more happens.

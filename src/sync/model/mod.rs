@@ -8,7 +8,9 @@
 //! `TINE_MODEL_SIZE=1` (2, …) checks larger systems; `cargo test model -- --nocapture` prints the numbers of states.
 #![forbid(unsafe_code)]
 
+mod barrier;
 mod checker;
+mod condition;
 mod descriptor;
 mod event;
 mod kernel;
@@ -17,6 +19,7 @@ mod lock;
 mod queue;
 mod semaphore;
 mod tasks;
+mod tracked;
 
 use checker::{Model, Outcome, Report, check};
 
