@@ -21,7 +21,6 @@ static inline int has_pidfd(void) {
     if (fd >= 0) close(fd);
     return fd >= 0;
 }
-static inline int under_valgrind(void) { return test_count_mappings("vgpreload") > 0; }
 static inline int under_asan(void) { return test_count_mappings("libasan") > 0; }
 static inline void make_pipe(int ends[2]) { CHECK_INT(pipe2(ends, O_CLOEXEC), 0); }
 static inline void tell(int fd, char what) { CHECK_INT(write(fd, &what, 1), 1); }

@@ -75,6 +75,7 @@ static inline int test_count_mappings(const char *part) {
     for (char line[4600]; maps != NULL && fgets(line, sizeof line, maps) != NULL;) count += !part || strstr(line, part) != NULL;
     return fclose(maps), count;
 }
+static inline int under_valgrind(void) { return test_count_mappings("vgpreload") > 0; }
 static inline int test_signal_children(int signal) { /* zombies count too; 0: only counts */
     DIR *folder = opendir("/proc");
     int count = 0;

@@ -141,7 +141,7 @@ static int interrupted(void *count) { return ++*(int *)count > 1; }
 static void nothing(int signal) { (void)signal; }
 
 TEST(an_interrupt_check_ends_the_wait) {
-    if (test_count_mappings("vgpreload") > 0) SKIP("a signal after the other leaves valgrind no time for anything else");
+    if (under_valgrind()) SKIP("a signal after the other leaves valgrind no time for anything else");
     make_path();
     int count = 0;
     tine_file_lock_t *one = new_lock(), *two = new_lock();

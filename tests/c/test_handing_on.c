@@ -25,7 +25,6 @@ static const char *path_of_name(void) {
     static char path[96];
     return snprintf(path, sizeof path, "/dev/shm/tine-%s", name), path;
 }
-static int under_valgrind(void) { return test_count_mappings("vgpreload") > 0; }
 static pid_t fork_child(void) {
     fflush(NULL);
     const pid_t pid = fork();

@@ -401,7 +401,7 @@ TEST(descriptors_can_be_sent) {
 }
 
 TEST(without_descriptors_nothing_is_lost) {
-    if (test_count_mappings("vgpreload") > 0) SKIP("valgrind has a limit of descriptors of its own");
+    if (under_valgrind()) SKIP("valgrind has a limit of descriptors of its own");
     struct ends ends = make(0);
     struct rlimit limit;
     int got = -1;
