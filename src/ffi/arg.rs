@@ -97,6 +97,12 @@ pub(super) fn deadline(timeout_ms: i64) -> Result<Deadline> {
     Timeout::from_millis(timeout_ms).map(Deadline::new)
 }
 
+/// Whether [`deadline`] takes it.
+#[inline(always)]
+pub(super) fn is_timeout(timeout_ms: i64) -> bool {
+    timeout_ms >= -1
+}
+
 /// A time that is called otherwise.
 pub(super) fn time(millis: i64, name: &'static str) -> Result<Timeout> {
     Timeout::of_argument(millis, name)

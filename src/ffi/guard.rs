@@ -35,6 +35,19 @@ pub(super) fn noted(body: impl FnOnce() -> Result<Note>) -> tine_status_t {
     })
 }
 
+/// For exports whose usual case is so short that the guard would be a third of it: `usual` can neither fail nor panic and answers
+/// whether that was all; `body` does everything else.
+#[inline(always)]
+pub(super) fn noted_unless(usual: impl FnOnce() -> Option<()>, body: impl FnOnce() -> Result<Note>) -> tine_status_t {
+    #[inline(never)]
+    fn unusual(body: impl FnOnce() -> Result<Note>) -> tine_status_t {
+        noted(body)
+    }
+
+    let done = if cfg!(feature = "panic_injection") { false } else { usual().is_some() };
+    if done { TINE_OK } else { unusual(body) }
+}
+
 /// For exports that return a number on success and a status below 0 on failure.
 #[inline]
 pub(super) fn number(body: impl FnOnce() -> Result<i32>) -> i32 {

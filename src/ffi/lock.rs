@@ -5,6 +5,7 @@ use std::ffi::c_char;
 use super::options::Sized0;
 use super::status::tine_status_t;
 use super::{arg, guard, handle, options};
+use crate::error::Note;
 use crate::sync::Lock;
 
 /// A lock, owned by a thread: between processes and between threads.
@@ -72,11 +73,15 @@ pub unsafe extern "C" fn tine_lock_new(options: *const tine_lock_options_t, out_
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_lock_acquire(lock: *mut tine_lock_t, timeout_ms: i64) -> tine_status_t {
-    guard::noted(|| {
+    guard::noted_unless(
         // SAFETY: contract H.
-        let lock = unsafe { handle::borrow(lock, "lock")? };
-        lock.0.acquire(&arg::deadline(timeout_ms)?)
-    })
+        move || unsafe { lock.as_ref() }.filter(|_| arg::is_timeout(timeout_ms))?.0.acquire_free(),
+        move || {
+            // SAFETY: contract H.
+            let lock = unsafe { handle::borrow(lock, "lock")? };
+            lock.0.acquire(&arg::deadline(timeout_ms)?)
+        },
+    )
 }
 
 /// Releases a lock that the calling thread has; a recursive one once.
@@ -86,11 +91,15 @@ pub unsafe extern "C" fn tine_lock_acquire(lock: *mut tine_lock_t, timeout_ms: i
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_lock_release(lock: *mut tine_lock_t) -> tine_status_t {
-    guard::status(|| {
+    guard::noted_unless(
         // SAFETY: contract H.
-        let lock = unsafe { handle::borrow(lock, "lock")? };
-        lock.0.release()
-    })
+        move || unsafe { lock.as_ref() }?.0.release_only(),
+        move || {
+            // SAFETY: contract H.
+            let lock = unsafe { handle::borrow(lock, "lock")? };
+            lock.0.release().map(|()| Note::None)
+        },
+    )
 }
 
 /// Whether the calling thread has the lock.

@@ -66,6 +66,8 @@ pub trait Words: Copy {
     fn link(self, cell: &RobustCell) -> Result<()>;
     /// `false`: somebody wrote over the node in shared memory.
     fn unlink(self, cell: &RobustCell) -> bool;
+    /// [`Words::unlink`] if there is nothing else on the list; `false`: nothing was done.
+    fn unlink_only(self, cell: &RobustCell) -> bool;
     /// Whether this thread has linked the cell.
     fn holds(self, cell: &RobustCell) -> bool;
 
@@ -175,20 +177,26 @@ impl Words for Thread {
         Thread::clear_pending(self);
     }
 
-    #[inline]
+    #[inline(always)]
     fn link(self, cell: &RobustCell) -> Result<()> {
         // SAFETY: cells lie in mappings that their object keeps alive; an object that is freed while its lock is held leaves its
         // memory mapped (`Object::leak_if_held`).
         unsafe { Thread::link(self, cell.word.atomic().as_ptr()) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn unlink(self, cell: &RobustCell) -> bool {
         // SAFETY: as above.
         unsafe { Thread::unlink(self, cell.word.atomic().as_ptr()) }
     }
 
-    #[inline]
+    #[inline(always)]
+    fn unlink_only(self, cell: &RobustCell) -> bool {
+        // SAFETY: as above.
+        unsafe { Thread::unlink_only(self, cell.word.atomic().as_ptr()) }
+    }
+
+    #[inline(always)]
     fn holds(self, cell: &RobustCell) -> bool {
         Thread::holds(self, cell.word.atomic().as_ptr())
     }

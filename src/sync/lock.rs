@@ -41,6 +41,18 @@ impl Lock {
         memory.make(offset, |cell| prepare(cell, recursive))
     }
 
+    /// The usual case of [`Lock::acquire`]: `None` has changed nothing.
+    #[inline(always)]
+    pub fn acquire_free(&self) -> Option<()> {
+        robust::hold_free(Thread::if_known()?, &self.cell).then_some(())
+    }
+
+    /// The usual case of [`Lock::release`]: the only lock of this thread, and a plain one. `None` has changed nothing.
+    #[inline(always)]
+    pub fn release_only(&self) -> Option<()> {
+        (!self.recursive && robust::release_only(Thread::if_known()?, &self.cell, || self.cell.clone())).then_some(())
+    }
+
     #[inline]
     pub fn acquire(&self, deadline: &Deadline) -> Result<Note> {
         acquire(Thread::current(), &self.cell, self.recursive, deadline)
@@ -93,6 +105,11 @@ impl Drop for Lock {
 
 #[inline]
 pub fn acquire<W: Words>(w: W, cell: &RobustCell, recursive: bool, deadline: &Deadline) -> Result<Note> {
+    if robust::hold_free(w, cell) { Ok(Note::None) } else { acquire_taken(w, cell, recursive, deadline) }
+}
+
+#[cold]
+fn acquire_taken<W: Words>(w: W, cell: &RobustCell, recursive: bool, deadline: &Deadline) -> Result<Note> {
     if robust::is_held(w, cell) {
         if recursive {
             return enter_again(w, cell);
@@ -112,7 +129,6 @@ pub fn acquire<W: Words>(w: W, cell: &RobustCell, recursive: bool, deadline: &De
     }
 }
 
-#[cold]
 fn enter_again<W: Words>(w: W, cell: &RobustCell) -> Result<Note> {
     let depth = w.load(&cell.small[small::DEPTH], Relaxed);
     if depth >= DEPTH_MAX - 1 {
@@ -123,7 +139,10 @@ fn enter_again<W: Words>(w: W, cell: &RobustCell) -> Result<Note> {
 }
 
 #[inline]
-pub fn release<W: Words, K>(w: W, cell: &RobustCell, recursive: bool, keep: impl FnOnce() -> K) -> Result<()> {
+pub fn release<W: Words, K>(w: W, cell: &RobustCell, recursive: bool, keep: impl Fn() -> K) -> Result<()> {
+    if !recursive && robust::release_only(w, cell, &keep) {
+        return Ok(());
+    }
     if !robust::is_held(w, cell) {
         return Err(Error::new(Kind::NotOwner, "lock: the calling thread does not hold it"));
     }

@@ -110,14 +110,14 @@ const STUCK: &str =
     "for 10 s a process was inside an operation on this object: it is stopped, or the shared memory was written over";
 
 /// Ends what [`take`] began.
-#[inline]
+#[inline(always)]
 pub fn give<W: Words>(w: W, cell: &RobustCell) {
     give_keeping(w, cell, || ());
 }
 
 /// [`give`] with `keep` asked, while the cell is still owned, for what keeps its memory: the next owner may free its handle at once,
 /// and there is more to do with the cell if somebody sleeps.
-#[inline]
+#[inline(always)]
 fn give_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce() -> K) {
     // SYNC POINT: robust word (release; the acquire is in `acquire_free` and `acquire`).
     if w.cas(&cell.word, w.tid(), 0, Release).is_err() {
@@ -130,10 +130,21 @@ fn give_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce() -> K) 
     }
 }
 
+/// The usual case of [`hold`], which answers everything else: nobody has `cell`, nobody sleeps, and there is room on the list.
+#[inline(always)]
+pub fn hold_free<W: Words>(w: W, cell: &RobustCell) -> bool {
+    if !acquire_free(w, cell) {
+        w.clear_pending();
+        return false;
+    }
+    keep(w, cell).is_ok()
+}
+
 /// Owns `cell` until [`release`], across calls. `None`: the time ran out (exactly: no grace).
 #[inline]
 pub fn hold<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Option<Taken>> {
-    let taken = if acquire_free(w, cell) { Some(Taken::Clean) } else { acquire(w, cell, deadline, false, || false)? };
+    w.set_pending(cell);
+    let taken = acquire(w, cell, deadline, false, || false)?;
     if let Some(taken) = taken {
         if let Err(error) = link(w, cell) {
             match taken {
@@ -193,7 +204,7 @@ pub fn mark_waiter<W: Words>(w: W, cell: &RobustCell, owner: u32) -> Option<u32>
 }
 
 /// Makes of a cell that was taken, and mended if its owner had died, one that is held.
-#[inline]
+#[inline(always)]
 pub fn keep<W: Words>(w: W, cell: &RobustCell) -> Result<()> {
     let linked = link(w, cell);
     if linked.is_err() {
@@ -203,7 +214,7 @@ pub fn keep<W: Words>(w: W, cell: &RobustCell) -> Result<()> {
 }
 
 /// A cell that was linked need not be pending.
-#[inline]
+#[inline(always)]
 fn link<W: Words>(w: W, cell: &RobustCell) -> Result<()> {
     if !cfg!(tine_mutant = "leader_not_linked") {
         w.link(cell)?;
@@ -237,8 +248,25 @@ pub fn release<W: Words>(w: W, cell: &RobustCell) -> bool {
     release_keeping(w, cell, || ())
 }
 
+/// The usual case of [`release_keeping`], which does everything else: the calling thread holds this cell and no other. `false`:
+/// nothing was done.
+#[inline(always)]
+pub fn release_only<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce() -> K) -> bool {
+    if w.load(&cell.word, Relaxed) & OWNER != w.tid() {
+        return false;
+    }
+    w.set_pending(cell);
+    let only = w.unlink_only(cell);
+    if only {
+        give_keeping(w, cell, keep)
+    } else {
+        w.clear_pending()
+    }
+    only
+}
+
 /// [`release`] with `keep` asked for what keeps the cell's memory: see [`give_keeping`].
-#[inline]
+#[inline(always)]
 pub fn release_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce() -> K) -> bool {
     w.set_pending(cell);
     let sound = w.unlink(cell) || cfg!(tine_mutant = "leader_not_linked");
@@ -247,12 +275,13 @@ pub fn release_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce()
 }
 
 /// Whether the calling thread owns `cell` by [`hold`] or [`keep`].
+#[inline(always)]
 pub fn is_held<W: Words>(w: W, cell: &RobustCell) -> bool {
     w.load(&cell.word, Relaxed) & OWNER == w.tid() && w.holds(cell)
 }
 
 /// The usual case: nobody has it, nobody waits. The cell is pending afterwards, either way.
-#[inline]
+#[inline(always)]
 fn acquire_free<W: Words>(w: W, cell: &RobustCell) -> bool {
     if cfg!(tine_mutant = "pending_after_cas") {
         let free = w.cas(&cell.word, 0, w.tid(), Acquire).is_ok();

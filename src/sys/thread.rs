@@ -132,6 +132,16 @@ pub fn may_be_ours(tid: u32) -> bool {
 }
 
 impl Thread {
+    /// `None` in a thread's first call of all, and in its first one in a forked child.
+    #[inline(always)]
+    pub fn if_known() -> Option<Thread> {
+        // SYNC POINT: epoch page (acquire).
+        let page = EPOCH_PAGE.load(Acquire);
+        // SAFETY: the page is never unmapped once it is published.
+        let epoch = if page.is_null() { return None } else { unsafe { (*page).load(Relaxed) } };
+        LOCAL.with(|local| (local.epoch.get() == epoch && epoch != 0).then(|| Thread { local: NonNull::from(local) }))
+    }
+
     #[inline]
     pub fn current() -> Thread {
         LOCAL.with(|local| {
@@ -179,10 +189,11 @@ impl Thread {
     ///
     /// # Safety
     /// The 64 bytes of the word's cell stay mapped and writable until [`Thread::unlink`].
-    #[inline]
+    #[inline(always)]
     pub unsafe fn link(self, word: *const u32) -> Result<()> {
+        let Ok(mut held) = self.local().held.try_borrow_mut() else { return Err(inside()) };
         // SAFETY: forwarded.
-        unsafe { self.local().held.borrow_mut().link(self.head(), word as usize + NODE_NEXT) }
+        unsafe { held.link(self.head(), word as usize + NODE_NEXT) }
     }
 
     /// Takes `word` off the list; it is pending. `false`: somebody wrote over its node; the list was mended as far as this thread
@@ -190,16 +201,35 @@ impl Thread {
     ///
     /// # Safety
     /// As for [`Thread::link`].
-    #[inline]
+    #[inline(always)]
     pub unsafe fn unlink(self, word: *const u32) -> bool {
+        let Ok(mut held) = self.local().held.try_borrow_mut() else { return false };
         // SAFETY: forwarded.
-        unsafe { self.local().held.borrow_mut().unlink(self.head(), word as usize + NODE_NEXT) }
+        unsafe { held.unlink(self.head(), word as usize + NODE_NEXT) }
+    }
+
+    /// [`Thread::unlink`] if nothing else is on the list; `false`: nothing was done.
+    ///
+    /// # Safety
+    /// As for [`Thread::link`], if this thread linked it; else any address.
+    #[inline(always)]
+    pub unsafe fn unlink_only(self, word: *const u32) -> bool {
+        let Ok(mut held) = self.local().held.try_borrow_mut() else { return false };
+        // SAFETY: forwarded.
+        unsafe { held.unlink_only(self.head(), word as usize + NODE_NEXT) }
     }
 
     /// Whether this thread has `word` on its list.
+    #[inline(always)]
     pub fn holds(self, word: *const u32) -> bool {
-        self.local().held.borrow().position(word as usize + NODE_NEXT).is_some()
+        self.local().held.try_borrow().is_ok_and(|held| held.position(word as usize + NODE_NEXT).is_some())
     }
+}
+
+/// A signal's handler called the library in the middle of a call of the library.
+#[cold]
+fn inside() -> Error {
+    Error::new(Kind::Again, "this thread is inside another call on a lock")
 }
 
 impl Local {
@@ -238,17 +268,31 @@ impl Held {
         self.foreign_count = 0;
     }
 
+    #[inline(always)]
     fn position(&self, entry: usize) -> Option<usize> {
         self.nodes[..self.count].iter().rposition(|&node| node == entry)
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn link(&mut self, head: &RobustHead, entry: usize) -> Result<()> {
-        let bottom = &raw const head.next as usize;
+        // The usual case: the list is empty.
         let first = head.next.load(Relaxed);
+        if self.count == 0 && first == &raw const head.next as usize {
+            self.foreign_start[0] = self.foreign_count;
+            // SAFETY: forwarded; `first` is the head.
+            unsafe { self.push(head, entry, first) };
+            return Ok(());
+        }
+        // SAFETY: forwarded.
+        unsafe { self.link_among_others(head, entry, first) }
+    }
+
+    #[inline(never)]
+    unsafe fn link_among_others(&mut self, head: &RobustHead, entry: usize, first: usize) -> Result<()> {
+        let bottom = &raw const head.next as usize;
         let ours = if self.count == 0 { bottom } else { self.nodes[self.count - 1] };
         // Linked before, and its word written over since: it is on the list still.
-        if self.count != 0 && self.position(entry).is_some() {
+        if self.position(entry).is_some() {
             return Ok(());
         }
         if self.count == HELD_MAX {
@@ -259,10 +303,18 @@ impl Held {
             // SAFETY: robust mutexes of others on this thread's list; libc follows them in the same way.
             unsafe { self.remember_foreign(first, ours, bottom)? };
         }
-        // SAFETY: the caller's cell; our own entries below are mapped, the others are libc's.
+        // SAFETY: forwarded; our own entries below are mapped, the others are libc's.
+        unsafe { self.push(head, entry, first) };
+        Ok(())
+    }
+
+    /// Puts `entry` before `first`, the entry that is the newest.
+    #[inline(always)]
+    unsafe fn push(&mut self, head: &RobustHead, entry: usize, first: usize) {
+        // SAFETY: the caller's cell, and an entry of this thread's list or its head.
         unsafe {
             next_of(entry).store(first, Relaxed);
-            prev_of(entry).store(bottom, Relaxed);
+            prev_of(entry).store(&raw const head.next as usize, Relaxed);
             // Bit 0 marks a priority-inheritance mutex.
             prev_of(first & !1).store(entry, Relaxed);
         }
@@ -272,7 +324,6 @@ impl Held {
         compiler_fence(SeqCst);
         self.nodes[self.count] = entry;
         self.count += 1;
-        Ok(())
     }
 
     #[cold]
@@ -314,8 +365,35 @@ impl Held {
         }
     }
 
+    /// The usual case of [`Held::unlink`]: nothing else is on the list. `false`: nothing was done.
+    ///
+    /// # Safety
+    /// As for [`Thread::link`], if this thread linked it; else any number.
+    #[inline(always)]
+    unsafe fn unlink_only(&mut self, head: &RobustHead, entry: usize) -> bool {
+        let bottom = &raw const head.next as usize;
+        let linked = self.count == 1 && self.nodes[0] == entry && head.next.load(Relaxed) == entry;
+        // SAFETY: forwarded; this thread linked it.
+        if !linked || unsafe { next_of(entry).load(Relaxed) } != bottom {
+            return false;
+        }
+        head.next.store(bottom, Relaxed);
+        // SAFETY: libc keeps a `prev` before its head.
+        unsafe { prev_of(bottom).store(bottom, Relaxed) };
+        compiler_fence(SeqCst);
+        self.foreign_count = self.foreign_start[0];
+        self.count = 0;
+        true
+    }
+
     #[inline]
     unsafe fn unlink(&mut self, head: &RobustHead, entry: usize) -> bool {
+        // SAFETY: forwarded.
+        unsafe { self.unlink_only(head, entry) || self.unlink_among_others(head, entry) }
+    }
+
+    #[inline(never)]
+    unsafe fn unlink_among_others(&mut self, head: &RobustHead, entry: usize) -> bool {
         let bottom = &raw const head.next as usize;
         let Some(index) = self.position(entry) else { return false };
         // SAFETY: forwarded.
@@ -372,6 +450,7 @@ impl Held {
         false
     }
 
+    #[inline(always)]
     fn forget(&mut self, index: usize) {
         if index + 1 == self.count {
             self.foreign_count = self.foreign_start[index];

@@ -188,6 +188,10 @@ impl Words for Sim<'_> {
         self.me != OBSERVER && self.look().is_some_and(|world| world.holds(self.me, address(&cell.word)))
     }
 
+    fn unlink_only(self, cell: &RobustCell) -> bool {
+        self.holds(cell) && self.unlink(cell)
+    }
+
     fn relax(self, _: u32) {
         drop(self.enter(Point::Yield));
     }
