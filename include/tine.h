@@ -308,8 +308,10 @@ template <typename T> inline T init() {
 #define TINE_PIPE_SIMPLEX 1
 
 /**
- * tine_queue_fd() gives a descriptor to poll for messages. Such a queue is for those who inherit it: it has neither a name nor a token,
- * because somebody else's put could not make the descriptor readable.
+ * tine_queue_fd() gives a descriptor to poll for messages: a pipe that all users of the queue share, by inheritance or by a token. Such
+ * a queue cannot have a name: a name outlives all processes, a pipe ends with them. Where strangers have to find it, put its token
+ * into a named block of shared memory, anew whenever the process that made the queue starts anew. A process has at most 256 handles of
+ * such queues, those that it inherited included (TINE_EMFILE).
  */
 #define TINE_QUEUE_POLLABLE 1
 
@@ -906,7 +908,7 @@ typedef struct tine_lock_options_t tine_semaphore_options_t;
 typedef struct tine_lock_options_t tine_event_options_t;
 
 /**
- * How to make a condition; there are no flags.
+ * How to make a condition; the only flag is TINE_OPEN_OR_CREATE.
  */
 typedef struct tine_lock_options_t tine_condition_options_t;
 
@@ -919,11 +921,14 @@ typedef struct tine_barrier_options_t {
      */
     size_t size;
     /**
-     * NULL = no name: reached by inheritance.
+     * NULL = no name: reached by inheritance or by a token. A name is [A-Za-z0-9._-]{1,200}; it and the barrier behind it stay until
+     * tine_unlink().
      */
     const char *name;
     /**
-     * Called by one of the parties when all have come, before they are released. NULL = nothing.
+     * Called by one of the parties when all have come, before they are released. NULL = nothing. It belongs to this handle and to those
+     * that are inherited from it: a party that comes last by a handle of tine_barrier_attach() or tine_barrier_open() calls nothing.
+     * With a name, give every party its action by tine_barrier_new() and TINE_OPEN_OR_CREATE.
      */
     void (*action)(void *user_data);
     /**
@@ -931,7 +936,7 @@ typedef struct tine_barrier_options_t {
      */
     void *user_data;
     /**
-     * No flags yet.
+     * TINE_OPEN_OR_CREATE
      */
     uint32_t flags;
     /**
@@ -2176,7 +2181,7 @@ void tine_connection_free(struct tine_connection_t *connection);
  * @return TINE_OK; TINE_EINVAL: unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the name is taken;
  *         TINE_EPERM: by another user; what else tine_queue_open() answers; TINE_ENOTSUP: a name and TINE_QUEUE_POLLABLE;
  *         TINE_ENOSPC: no room for the shared memory (RLIMIT_FSIZE and the memory control group are asked before, so that no signal
- *         arrives later); TINE_ENOMEM, TINE_EMFILE.
+ *         arrives later); TINE_ENOMEM; TINE_EMFILE, also for the 257th TINE_QUEUE_POLLABLE handle of this process.
  * @since 0.1.0
  */
 tine_status_t tine_queue_new(const struct tine_queue_options_t *options,
@@ -2618,7 +2623,8 @@ void tine_event_free(struct tine_event_t *event);
  *
  * @param options        NULL = defaults.
  * @param out_condition  The new condition; free it with tine_condition_free().
- * @return TINE_OK; TINE_EINVAL; TINE_ENOTSUP for a name, not in this version; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
+ * @return TINE_OK; TINE_EINVAL: unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the name is taken;
+ *         TINE_EPERM: by another user; what else tine_condition_open() answers; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_condition_new(const tine_condition_options_t *options, struct tine_condition_t **out_condition);
@@ -2674,10 +2680,11 @@ void tine_condition_free(struct tine_condition_t *condition);
 /**
  * Makes a barrier.
  *
- * @param parties      How many meet: 1 to 16,384.
+ * @param parties      How many meet: 1 to 16,384. One that is opened by its name keeps its own number: see tine_barrier_parties().
  * @param options      NULL = defaults.
  * @param out_barrier  The new barrier; free it with tine_barrier_free().
- * @return TINE_OK; TINE_EINVAL; TINE_ENOTSUP for a name, not in this version; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
+ * @return TINE_OK; TINE_EINVAL: parties, unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the name is
+ *         taken; TINE_EPERM: by another user; what else tine_barrier_open() answers; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_barrier_new(uint32_t parties,
@@ -2930,8 +2937,8 @@ void tine_file_lock_free(struct tine_file_lock_t *lock);
  *
  * @param object     The object.
  * @param out_token  The token.
- * @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace, or the queue is a TINE_QUEUE_POLLABLE one; TINE_ENOENT: this
- *         process has closed the descriptor of the object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
+ * @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace; TINE_ENOENT: this process has closed a descriptor of the
+ *         object; TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_queue_token(const struct tine_queue_t *object,
@@ -2944,10 +2951,12 @@ tine_status_t tine_queue_token(const struct tine_queue_t *object,
  * @param out_object  The object; free it with tine_queue_free().
  * @return TINE_OK; TINE_EINVAL: not a token, or of another kind of object; TINE_ENOENT: its maker has ended or freed the object;
  *         TINE_EPERM: of another user; TINE_ENOTSUP: of another pid namespace or another version of the library, or there is no
- *         /proc; TINE_ECORRUPT: the shared memory was written over; TINE_ENOMEM, TINE_EMFILE.
+ *         /proc; TINE_ECORRUPT: the shared memory was written over; TINE_ENOMEM; TINE_EMFILE, also for the 257th TINE_QUEUE_POLLABLE
+ *         handle of this process.
  * @since 0.1.0
  */
-tine_status_t tine_queue_attach(const struct tine_token_t *token, struct tine_queue_t **out_object);
+tine_status_t tine_queue_attach(const struct tine_token_t *token,
+                                struct tine_queue_t **out_object);
 
 /**
  * A handle for a queue with a name.
@@ -3078,17 +3087,21 @@ tine_status_t tine_event_open(const char *name,
  *
  * @param object     The object.
  * @param out_token  The token.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace; TINE_ENOENT: this process has closed the descriptor of the
+ *         object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_condition_token(const struct tine_condition_t *object, struct tine_token_t *out_token);
+tine_status_t tine_condition_token(const struct tine_condition_t *object,
+                                   struct tine_token_t *out_token);
 
 /**
  * A handle for a condition of another process.
  *
  * @param token       What tine_condition_token() made.
  * @param out_object  The object; free it with tine_condition_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL: not a token, or of another kind of object; TINE_ENOENT: its maker has ended or freed the object;
+ *         TINE_EPERM: of another user; TINE_ENOTSUP: of another pid namespace or another version of the library, or there is no
+ *         /proc; TINE_ECORRUPT: the shared memory was written over; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_condition_attach(const struct tine_token_t *token, struct tine_condition_t **out_object);
@@ -3098,40 +3111,50 @@ tine_status_t tine_condition_attach(const struct tine_token_t *token, struct tin
  *
  * @param name        Its name: [A-Za-z0-9._-]{1,200}.
  * @param out_object  The object; free it with tine_condition_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOENT: no such name; TINE_EINVAL: not a name, or of another kind of object; TINE_EPERM: of another user;
+ *         TINE_ENOTSUP: its users are in another pid namespace, it was made by another version of the library, or there is no /dev/shm;
+ *         TINE_ECORRUPT: its file was written over; TINE_EBUSY: a process was stopped inside of this call; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_condition_open(const char *name, struct tine_condition_t **out_object);
+tine_status_t tine_condition_open(const char *name,
+                                  struct tine_condition_t **out_object);
 
 /**
  * Makes a token of a barrier.
  *
  * @param object     The object.
  * @param out_token  The token.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace; TINE_ENOENT: this process has closed the descriptor of the
+ *         object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_barrier_token(const struct tine_barrier_t *object, struct tine_token_t *out_token);
+tine_status_t tine_barrier_token(const struct tine_barrier_t *object,
+                                 struct tine_token_t *out_token);
 
 /**
- * A handle for a barrier of another process.
+ * A handle for a barrier of another process. It has no action: see tine_barrier_options_t.
  *
  * @param token       What tine_barrier_token() made.
  * @param out_object  The object; free it with tine_barrier_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_EINVAL: not a token, or of another kind of object; TINE_ENOENT: its maker has ended or freed the object;
+ *         TINE_EPERM: of another user; TINE_ENOTSUP: of another pid namespace or another version of the library, or there is no
+ *         /proc; TINE_ECORRUPT: the shared memory was written over; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
 tine_status_t tine_barrier_attach(const struct tine_token_t *token, struct tine_barrier_t **out_object);
 
 /**
- * A handle for a barrier with a name.
+ * A handle for a barrier with a name. It has no action: see tine_barrier_options_t.
  *
  * @param name        Its name: [A-Za-z0-9._-]{1,200}.
  * @param out_object  The object; free it with tine_barrier_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ENOENT: no such name; TINE_EINVAL: not a name, or of another kind of object; TINE_EPERM: of another user;
+ *         TINE_ENOTSUP: its users are in another pid namespace, it was made by another version of the library, or there is no /dev/shm;
+ *         TINE_ECORRUPT: its file was written over; TINE_EBUSY: a process was stopped inside of this call; TINE_ENOMEM, TINE_EMFILE.
  * @since 0.1.0
  */
-tine_status_t tine_barrier_open(const char *name, struct tine_barrier_t **out_object);
+tine_status_t tine_barrier_open(const char *name,
+                                struct tine_barrier_t **out_object);
 
 /**
  * Makes a token of a block of shared memory.

@@ -171,11 +171,6 @@ pub(super) fn no_name(name: *const c_char) -> Result<()> {
     if name.is_null() { Ok(()) } else { Err(Error::invalid("options.name: an object inside a block has no name of its own")) }
 }
 
-/// For objects that cannot have a name in this version.
-pub(super) fn not_yet_name(name: *const c_char, what: &str) -> Result<()> {
-    if name.is_null() { Ok(()) } else { super::guard::not_yet(what) }
-}
-
 /// Flags that this version knows and does not have.
 pub(super) fn not_yet_flags(flags: u32, flag: u32, name: &str) -> Result<()> {
     if flags & flag == 0 { Ok(()) } else { super::guard::not_yet(name) }

@@ -1,20 +1,27 @@
 //! Barriers.
 
 use std::ffi::{c_char, c_void};
+use std::ptr;
 
+use super::lock::TINE_OPEN_OR_CREATE;
 use super::options::Sized0;
 use super::status::tine_status_t;
 use super::{arg, guard, handle, options};
 use crate::sync::Barrier;
 
 /// A meeting point for a number of parties: between processes and between threads.
-pub struct tine_barrier_t(pub(super) Barrier, Action);
+pub struct tine_barrier_t(pub(super) Barrier, pub(super) Action);
 
 /// What the options ask to run in one of the parties.
 #[derive(Clone, Copy)]
-struct Action {
+pub(super) struct Action {
     function: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
     user_data: *mut c_void,
+}
+
+impl Action {
+    /// A handle that no options made has none.
+    pub(super) const NONE: Action = Action { function: None, user_data: ptr::null_mut() };
 }
 
 /// How to make a barrier.
@@ -23,13 +30,16 @@ struct Action {
 pub struct tine_barrier_options_t {
     /// Set by the INIT macro.
     pub size: usize,
-    /// NULL = no name: reached by inheritance.
+    /// NULL = no name: reached by inheritance or by a token. A name is [A-Za-z0-9._-]{1,200}; it and the barrier behind it stay until
+    /// tine_unlink().
     pub name: *const c_char,
-    /// Called by one of the parties when all have come, before they are released. NULL = nothing.
+    /// Called by one of the parties when all have come, before they are released. NULL = nothing. It belongs to this handle and to those
+    /// that are inherited from it: a party that comes last by a handle of tine_barrier_attach() or tine_barrier_open() calls nothing.
+    /// With a name, give every party its action by tine_barrier_new() and TINE_OPEN_OR_CREATE.
     pub action: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
     /// Passed on to `action`.
     pub user_data: *mut c_void,
-    /// No flags yet.
+    /// TINE_OPEN_OR_CREATE
     pub flags: u32,
     /// 0
     pub reserved: u32,
@@ -42,10 +52,11 @@ unsafe impl Sized0 for tine_barrier_options_t {
 
 /// Makes a barrier.
 ///
-/// @param parties      How many meet: 1 to 16,384.
+/// @param parties      How many meet: 1 to 16,384. One that is opened by its name keeps its own number: see tine_barrier_parties().
 /// @param options      NULL = defaults.
 /// @param out_barrier  The new barrier; free it with tine_barrier_free().
-/// @return TINE_OK; TINE_EINVAL; TINE_ENOTSUP for a name, not in this version; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
+/// @return TINE_OK; TINE_EINVAL: parties, unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the name is
+///         taken; TINE_EPERM: by another user; what else tine_barrier_open() answers; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_new(
@@ -56,10 +67,11 @@ pub unsafe extern "C" fn tine_barrier_new(
     guard::status(|| {
         // SAFETY: contract O.
         let (options, out) = unsafe { (options::read(options)?, arg::out(out_barrier, "out_barrier")?) };
-        arg::not_yet_name(options.name, "tine_barrier_new")?;
         arg::flags(options.reserved, 0, "options.reserved")?;
-        arg::flags(options.flags, 0, "options.flags")?;
-        let barrier = Barrier::new(parties)?;
+        let flags = arg::flags(options.flags, TINE_OPEN_OR_CREATE, "options.flags")?;
+        // SAFETY: contract S.
+        let naming = unsafe { arg::naming(options.name, flags)? };
+        let barrier = Barrier::named(&naming, parties)?;
         let action = Action { function: options.action, user_data: options.user_data };
         // SAFETY: checked by `arg::out`.
         unsafe { handle::create(tine_barrier_t(barrier, action), out) };

@@ -1,6 +1,6 @@
 //! Conditions.
 
-use super::lock::{tine_lock_options_t, tine_lock_t};
+use super::lock::{TINE_OPEN_OR_CREATE, tine_lock_options_t, tine_lock_t};
 use super::status::tine_status_t;
 use super::{arg, guard, handle, options};
 use crate::sync::Condition;
@@ -10,14 +10,15 @@ use crate::sync::Condition;
 /// All who wait on it at a time use the same lock: they leave one after the other, each with that lock.
 pub struct tine_condition_t(pub(super) Condition);
 
-/// How to make a condition; there are no flags.
+/// How to make a condition; the only flag is TINE_OPEN_OR_CREATE.
 pub type tine_condition_options_t = tine_lock_options_t;
 
 /// Makes a condition.
 ///
 /// @param options        NULL = defaults.
 /// @param out_condition  The new condition; free it with tine_condition_free().
-/// @return TINE_OK; TINE_EINVAL; TINE_ENOTSUP for a name, not in this version; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
+/// @return TINE_OK; TINE_EINVAL: unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the name is taken;
+///         TINE_EPERM: by another user; what else tine_condition_open() answers; TINE_ENOMEM, TINE_ENOSPC, TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_condition_new(
@@ -27,10 +28,11 @@ pub unsafe extern "C" fn tine_condition_new(
     guard::status(|| {
         // SAFETY: contract O.
         let (options, out) = unsafe { (options::read(options)?, arg::out(out_condition, "out_condition")?) };
-        arg::not_yet_name(options.name, "tine_condition_new")?;
         arg::flags(options.reserved, 0, "options.reserved")?;
-        arg::flags(options.flags, 0, "options.flags")?;
-        let condition = Condition::new()?;
+        let flags = arg::flags(options.flags, TINE_OPEN_OR_CREATE, "options.flags")?;
+        // SAFETY: contract S.
+        let naming = unsafe { arg::naming(options.name, flags)? };
+        let condition = Condition::named(&naming)?;
         // SAFETY: checked by `arg::out`.
         unsafe { handle::create(tine_condition_t(condition), out) };
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use super::barrier::tine_barrier_t;
+use super::barrier::{Action, tine_barrier_t};
 use super::condition::tine_condition_t;
 use super::event::tine_event_t;
 use super::lock::tine_lock_t;
@@ -14,7 +14,7 @@ use super::{arg, guard, handle};
 use crate::error::Result;
 use crate::ipc::Queue;
 use crate::shm::{HandedOn, Name, SharedMemory, Token};
-use crate::sync::{Event, Lock, Semaphore};
+use crate::sync::{Barrier, Condition, Event, Lock, Semaphore};
 
 /// An object as bytes, for another process of the same user in the same pid namespace: an argument of a task, a message, a word of a
 /// command line.
@@ -46,6 +46,10 @@ unsafe fn attach<T>(token: *const tine_token_t, out: *mut *mut T, attach: impl F
     Ok(())
 }
 
+fn without_action(barrier: Barrier) -> tine_barrier_t {
+    tine_barrier_t(barrier, Action::NONE)
+}
+
 /// A new handle for what has a name.
 unsafe fn open<T>(name: *const c_char, out: *mut *mut T, open: impl FnOnce(&Name) -> Result<T>) -> Result<()> {
     // SAFETY: contracts S and O.
@@ -60,8 +64,8 @@ unsafe fn open<T>(name: *const c_char, out: *mut *mut T, open: impl FnOnce(&Name
 ///
 /// @param object     The object.
 /// @param out_token  The token.
-/// @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace, or the queue is a TINE_QUEUE_POLLABLE one; TINE_ENOENT: this
-///         process has closed the descriptor of the object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
+/// @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace; TINE_ENOENT: this process has closed a descriptor of the
+///         object; TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_token(object: *const tine_queue_t, out_token: *mut tine_token_t) -> tine_status_t {
@@ -80,7 +84,8 @@ pub unsafe extern "C" fn tine_queue_token(object: *const tine_queue_t, out_token
 /// @param out_object  The object; free it with tine_queue_free().
 /// @return TINE_OK; TINE_EINVAL: not a token, or of another kind of object; TINE_ENOENT: its maker has ended or freed the object;
 ///         TINE_EPERM: of another user; TINE_ENOTSUP: of another pid namespace or another version of the library, or there is no
-///         /proc; TINE_ECORRUPT: the shared memory was written over; TINE_ENOMEM, TINE_EMFILE.
+///         /proc; TINE_ECORRUPT: the shared memory was written over; TINE_ENOMEM; TINE_EMFILE, also for the 257th TINE_QUEUE_POLLABLE
+///         handle of this process.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_attach(token: *const tine_token_t, out_object: *mut *mut tine_queue_t) -> tine_status_t {
@@ -263,75 +268,103 @@ pub unsafe extern "C" fn tine_event_open(name: *const c_char, out_object: *mut *
 ///
 /// @param object     The object.
 /// @param out_token  The token.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace; TINE_ENOENT: this process has closed the descriptor of the
+///         object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_condition_token(object: *const tine_condition_t, out_token: *mut tine_token_t) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_condition_token"))
+    guard::status(|| {
+        // SAFETY: contracts H and O.
+        unsafe {
+            let object = handle::borrow(object, "object")?;
+            hand_on(object.0.token(), arg::out(out_token, "out_token")?)
+        }
+    })
 }
 
 /// A handle for a condition of another process.
 ///
 /// @param token       What tine_condition_token() made.
 /// @param out_object  The object; free it with tine_condition_free().
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @return TINE_OK; TINE_EINVAL: not a token, or of another kind of object; TINE_ENOENT: its maker has ended or freed the object;
+///         TINE_EPERM: of another user; TINE_ENOTSUP: of another pid namespace or another version of the library, or there is no
+///         /proc; TINE_ECORRUPT: the shared memory was written over; TINE_ENOMEM, TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_condition_attach(
     token: *const tine_token_t,
     out_object: *mut *mut tine_condition_t,
 ) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_condition_attach"))
+    guard::status(|| {
+        // SAFETY: contracts B and O.
+        unsafe { attach(token, out_object, |token| Condition::attach(token).map(tine_condition_t)) }
+    })
 }
 
 /// A handle for a condition with a name.
 ///
 /// @param name        Its name: [A-Za-z0-9._-]{1,200}.
 /// @param out_object  The object; free it with tine_condition_free().
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @return TINE_OK; TINE_ENOENT: no such name; TINE_EINVAL: not a name, or of another kind of object; TINE_EPERM: of another user;
+///         TINE_ENOTSUP: its users are in another pid namespace, it was made by another version of the library, or there is no /dev/shm;
+///         TINE_ECORRUPT: its file was written over; TINE_EBUSY: a process was stopped inside of this call; TINE_ENOMEM, TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_condition_open(name: *const c_char, out_object: *mut *mut tine_condition_t) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_condition_open"))
+    guard::status(|| {
+        // SAFETY: contracts S and O.
+        unsafe { open(name, out_object, |name| Condition::open(name).map(tine_condition_t)) }
+    })
 }
 
 /// Makes a token of a barrier.
 ///
 /// @param object     The object.
 /// @param out_token  The token.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @return TINE_OK; TINE_ENOTSUP: tokens need /proc of this pid namespace; TINE_ENOENT: this process has closed the descriptor of the
+///         object; TINE_EOVERFLOW: it lies beyond the first 32 GiB of its block; TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_barrier_token(object: *const tine_barrier_t, out_token: *mut tine_token_t) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_barrier_token"))
+    guard::status(|| {
+        // SAFETY: contracts H and O.
+        unsafe {
+            let object = handle::borrow(object, "object")?;
+            hand_on(object.0.token(), arg::out(out_token, "out_token")?)
+        }
+    })
 }
 
-/// A handle for a barrier of another process.
+/// A handle for a barrier of another process. It has no action: see tine_barrier_options_t.
 ///
 /// @param token       What tine_barrier_token() made.
 /// @param out_object  The object; free it with tine_barrier_free().
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @return TINE_OK; TINE_EINVAL: not a token, or of another kind of object; TINE_ENOENT: its maker has ended or freed the object;
+///         TINE_EPERM: of another user; TINE_ENOTSUP: of another pid namespace or another version of the library, or there is no
+///         /proc; TINE_ECORRUPT: the shared memory was written over; TINE_ENOMEM, TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_barrier_attach(token: *const tine_token_t, out_object: *mut *mut tine_barrier_t) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_barrier_attach"))
+    guard::status(|| {
+        // SAFETY: contracts B and O.
+        unsafe { attach(token, out_object, |token| Barrier::attach(token).map(without_action)) }
+    })
 }
 
-/// A handle for a barrier with a name.
+/// A handle for a barrier with a name. It has no action: see tine_barrier_options_t.
 ///
 /// @param name        Its name: [A-Za-z0-9._-]{1,200}.
 /// @param out_object  The object; free it with tine_barrier_free().
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @return TINE_OK; TINE_ENOENT: no such name; TINE_EINVAL: not a name, or of another kind of object; TINE_EPERM: of another user;
+///         TINE_ENOTSUP: its users are in another pid namespace, it was made by another version of the library, or there is no /dev/shm;
+///         TINE_ECORRUPT: its file was written over; TINE_EBUSY: a process was stopped inside of this call; TINE_ENOMEM, TINE_EMFILE.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_barrier_open(name: *const c_char, out_object: *mut *mut tine_barrier_t) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_barrier_open"))
+    guard::status(|| {
+        // SAFETY: contracts S and O.
+        unsafe { open(name, out_object, |name| Barrier::open(name).map(without_action)) }
+    })
 }
 
 /// Makes a token of a block of shared memory.

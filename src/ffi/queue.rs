@@ -17,8 +17,10 @@ use crate::ipc::queue::Options;
 /// all producers are gone, a get waits; close the queue, or use a pipe.
 pub struct tine_queue_t(pub(super) Queue);
 
-/// tine_queue_fd() gives a descriptor to poll for messages. Such a queue is for those who inherit it: it has neither a name nor a token,
-/// because somebody else's put could not make the descriptor readable.
+/// tine_queue_fd() gives a descriptor to poll for messages: a pipe that all users of the queue share, by inheritance or by a token. Such
+/// a queue cannot have a name: a name outlives all processes, a pipe ends with them. Where strangers have to find it, put its token
+/// into a named block of shared memory, anew whenever the process that made the queue starts anew. A process has at most 256 handles of
+/// such queues, those that it inherited included (TINE_EMFILE).
 pub const TINE_QUEUE_POLLABLE: u32 = 1;
 /// Never full below max_bytes, whatever the messages' lengths: the queue grows by chunks of capacity_bytes, and gives memory back that
 /// is not in use. Address space and length of file for all of max_bytes are taken at once (up to twice of it; RLIMIT_FSIZE and
@@ -70,7 +72,7 @@ pub struct tine_bytes_t {
 /// @return TINE_OK; TINE_EINVAL: unknown flags, not a name, or the name of another kind of object; TINE_EEXIST: the name is taken;
 ///         TINE_EPERM: by another user; what else tine_queue_open() answers; TINE_ENOTSUP: a name and TINE_QUEUE_POLLABLE;
 ///         TINE_ENOSPC: no room for the shared memory (RLIMIT_FSIZE and the memory control group are asked before, so that no signal
-///         arrives later); TINE_ENOMEM, TINE_EMFILE.
+///         arrives later); TINE_ENOMEM; TINE_EMFILE, also for the 257th TINE_QUEUE_POLLABLE handle of this process.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_new(

@@ -30,6 +30,7 @@
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -199,7 +200,7 @@ impl Queue {
     pub fn named(naming: &Naming, options: &Options) -> Result<Queue> {
         let Options { capacity, capacity_bytes, max_bytes, pollable, grows } = *options;
         if pollable && *naming != Naming::None {
-            return Err(descriptor_stays());
+            return Err(descriptor_ends());
         }
         let window_bytes = match capacity_bytes {
             0 => RING_DEFAULT,
@@ -220,7 +221,7 @@ impl Queue {
                 w.store64(&shared.max_bytes, max_bytes, Relaxed);
                 w.store64(&shared.capacity, capacity.into(), Relaxed);
                 w.store64(&shared.grows, grows.into(), Relaxed);
-                w.store64(&shared.pollable, pollable.into(), Relaxed);
+                w.store64(&shared.pipe, doorbell.as_ref().map_or(0, |doorbell| doorbell.inode()), Relaxed);
                 w.store64(&shared.producers.made, (window_bytes / UNIT) as u64, Relaxed);
                 w.store(shared.producers.bell(), if pollable { bell::SILENT } else { 0 }, Relaxed);
             });
@@ -871,15 +872,28 @@ impl HandedOn for Queue {
     type Shared = QueueShared;
 
     fn of(shared: Object<QueueShared>) -> Result<Queue> {
-        match Thread::current().load64(&shared.pollable, Relaxed) {
+        match Thread::current().load64(&shared.pipe, Relaxed) {
             0 => Queue::over(shared, None),
-            1 => Err(descriptor_stays()),
             _ => Err(written_over()),
         }
     }
 
-    fn may_be_handed_on(&self) -> Result<()> {
-        if self.doorbell.is_none() { Ok(()) } else { Err(descriptor_stays()) }
+    fn of_piped(shared: Object<QueueShared>, open: impl FnOnce(u64) -> Result<OwnedFd>) -> Result<Queue> {
+        let inode = Thread::current().load64(&shared.pipe, Relaxed);
+        if inode == 0 {
+            return Err(written_over());
+        }
+        let doorbell = Doorbell::adopt(open(inode)?).map_err(|error| error.context("queue"))?;
+        Queue::over(shared, Some(Arc::new(doorbell)))
+    }
+
+    fn pipe(&self) -> Result<Option<RawFd>> {
+        match &self.doorbell {
+            Some(doorbell) if !doorbell.is_there() => {
+                Err(Error::new(Kind::NotFound, "token: this process has closed the descriptor of the queue"))
+            }
+            doorbell => Ok(doorbell.as_ref().map(|doorbell| doorbell.number())),
+        }
     }
 
     fn object(&self) -> &Object<QueueShared> {
@@ -956,10 +970,11 @@ fn header(length: usize, kind: u32) -> u64 {
     u64::from(kind) << 32 | length as u64
 }
 
-/// A producer that did not inherit the queue could not make its descriptor readable.
+/// A name outlives all processes, a pipe does not; and whoever opens the name later could not make the descriptors of others readable.
 #[cold]
-fn descriptor_stays() -> Error {
-    Error::new(Kind::NotSupported, "queue: a pollable queue is inherited only: it has neither a name nor a token")
+fn descriptor_ends() -> Error {
+    let text = "queue: a pollable queue cannot have a name, which would outlive its descriptor: hand it on by a token";
+    Error::new(Kind::NotSupported, text)
 }
 
 /// What a large message takes out of line: whole pages, so that they can be given back.

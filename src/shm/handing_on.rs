@@ -6,14 +6,17 @@
 //! closed with the handle, its file offset is the place of the object in the file. So a token is good while its maker lives and
 //! holds the handle, and that is checked by what cannot be given again: the process's start time, the file's inode, the offset.
 //!
+//! A queue with a descriptor needs that too, a pipe: its token names the maker's descriptor, and the queue's memory says which pipe it
+//! must be. So neither a wrong token nor garbage in the memory alone leads to another pipe.
+//!
 //! Every byte of a token and of what it leads to may be garbage. Nothing is opened before the kernel has said that it is a file with
 //! the right inode, nothing mapped before `Segment::adopt` has looked at it, and an object says by its mark what it is.
 
-use std::os::fd::{AsFd, IntoRawFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::layout::{Marked, ObjectKind, VERSION};
+use super::layout::{Marked, ObjectKind, SegmentHead, VERSION};
 use super::name::{Name, Naming};
 use super::{Extent, Object, Segment, slab};
 use crate::error::{Error, Kind, Result};
@@ -25,12 +28,13 @@ use crate::sys::{fd, nursery, process, shared_file, thread};
 /// |---|---|---|
 /// | 0 | 2 | "tt" |
 /// | 2 | 1 | the layout's version |
-/// | 3 | 1 | the [`ObjectKind`] |
+/// | 3 | 1 | the [`ObjectKind`], and [`PIPED`] |
 /// | 4 | 4 | the process that made it |
 /// | 8 | 4 | its descriptor |
 /// | 12 | 4 | its pid namespace |
 /// | 16 | 4 | when it started |
-/// | 20 | 4 | where the object lies in the file, in units of 8 bytes |
+/// | 20 | 4 | where the object lies in the file, in units of 8 bytes; with [`PIPED`], which lies at the beginning, the maker's
+///           descriptor of the pipe |
 /// | 24 | 8 | the file's inode |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
@@ -40,21 +44,28 @@ pub struct Token {
     namespace: u32,
     birth: u32,
     place: u32,
+    /// The maker's number of the pipe that belongs to the object.
+    pipe: Option<RawFd>,
     inode: u64,
 }
 
 /// Places are multiples of this.
 const UNIT: u64 = 8;
+/// Beside the kind: a queue with a descriptor.
+const PIPED: u8 = 0x80;
+/// Where the content of its file begins.
+const PIPED_PLACE: u32 = (SegmentHead::LENGTH as u64 / UNIT) as u32;
 
 impl Token {
     pub fn to_bytes(self) -> [u8; 32] {
         let mut bytes = [0; 32];
-        bytes[..4].copy_from_slice(&[b't', b't', VERSION as u8, self.kind as u8]);
+        let piped = if self.pipe.is_some() { PIPED } else { 0 };
+        bytes[..4].copy_from_slice(&[b't', b't', VERSION as u8, self.kind as u8 | piped]);
         bytes[4..8].copy_from_slice(&self.pid.to_ne_bytes());
         bytes[8..12].copy_from_slice(&self.descriptor.to_ne_bytes());
         bytes[12..16].copy_from_slice(&self.namespace.to_ne_bytes());
         bytes[16..20].copy_from_slice(&self.birth.to_ne_bytes());
-        bytes[20..24].copy_from_slice(&self.place.to_ne_bytes());
+        bytes[20..24].copy_from_slice(&self.pipe.map_or(self.place, |pipe| pipe as u32).to_ne_bytes());
         bytes[24..].copy_from_slice(&self.inode.to_ne_bytes());
         bytes
     }
@@ -69,13 +80,16 @@ impl Token {
             return Err(Error::new(Kind::NotSupported, text));
         }
         let (pid, descriptor) = (word(4) as i32, word(8) as i32);
-        let kind = ObjectKind::of_number(bytes[3].into()).filter(|_| pid > 0 && descriptor >= 0);
+        let pipe = (bytes[3] & PIPED != 0).then_some(word(20) as RawFd);
+        let place = if pipe.is_some() { PIPED_PLACE } else { word(20) };
+        let kind = ObjectKind::of_number((bytes[3] & !PIPED).into()).filter(|_| pid > 0 && descriptor >= 0);
+        let kind = kind.filter(|&kind| pipe.is_none_or(|pipe| kind == ObjectKind::Queue && pipe >= 0));
         let kind = kind.ok_or_else(|| Error::invalid("token: its bytes were written over"))?;
         let inode = u64::from_ne_bytes(std::array::from_fn(|at| bytes[24 + at]));
-        Ok(Token { kind, pid, descriptor, namespace: word(12), birth: word(16), place: word(20), inode })
+        Ok(Token { kind, pid, descriptor, namespace: word(12), birth: word(16), place, pipe, inode })
     }
 
-    fn make(kind: ObjectKind, segment: &Segment, offset: usize, pin: &Pin) -> Result<Token> {
+    fn make(kind: ObjectKind, segment: &Segment, offset: usize, pin: &Pin, pipe: Option<RawFd>) -> Result<Token> {
         let pid = process::pid();
         let (namespace, birth) = (shared_file::pid_namespace(), process::start_time(pid));
         let birth = birth.filter(|_| namespace != 0 && nursery::proc_is_ours()).ok_or_else(|| not_there(no_proc()))?;
@@ -84,6 +98,9 @@ impl Token {
         let Some(place) = place else {
             return Err(Error::new(Kind::Overflow, "token: an object beyond the first 32 GiB of its block cannot have one"));
         };
+        if pipe.is_some() && place != PIPED_PLACE {
+            return Err(Error::new(Kind::Corrupt, "token: the queue does not lie at the beginning of its file"));
+        }
         let inode = shared_file::facts(segment.fd())?.identity.1;
         Ok(Token {
             kind,
@@ -92,6 +109,7 @@ impl Token {
             namespace: namespace as u32,
             birth: birth as u32,
             place,
+            pipe,
             inode,
         })
     }
@@ -139,6 +157,24 @@ impl Token {
         let offset =
             segment.offset(position).ok_or_else(|| Error::new(Kind::Corrupt, "token: it leads outside of the content"))?;
         Ok((segment, offset))
+    }
+
+    /// The pipe that the token names, opened by this process, if it is the one with this inode.
+    fn open_pipe(&self, number: RawFd, inode: u64) -> Result<OwnedFd> {
+        let closed = || {
+            let text = format!("token: process {}, which made it, has closed the descriptor of the queue", self.pid);
+            not_there(Error::new(Kind::NotFound, text))
+        };
+        let found = shared_file::of_process(self.pid, number).map_err(|error| match error.kind() {
+            Kind::NotFound => closed(),
+            Kind::Access | Kind::NotPermitted => self.not_permitted(),
+            _ => error.context("token"),
+        })?;
+        let facts = shared_file::facts(found.as_fd())?;
+        if !facts.is_pipe || facts.identity.1 != inode {
+            return Err(closed());
+        }
+        shared_file::open_again(found.as_fd()).map_err(|error| error.context("token"))
     }
 
     fn not_permitted(&self) -> Error {
@@ -209,21 +245,26 @@ pub trait HandedOn: Sized {
     fn of(object: Object<Self::Shared>) -> Result<Self>;
     fn object(&self) -> &Object<Self::Shared>;
 
-    /// Whether what others reach by a token would be the whole object.
-    fn may_be_handed_on(&self) -> Result<()> {
-        Ok(())
+    /// The pipe that belongs to the object: its number in this process.
+    fn pipe(&self) -> Result<Option<RawFd>> {
+        Ok(None)
+    }
+
+    /// [`HandedOn::of`] for an object with a pipe; `open` opens it if it is the one with this inode.
+    fn of_piped(_object: Object<Self::Shared>, _open: impl FnOnce(u64) -> Result<OwnedFd>) -> Result<Self> {
+        Err(Error::invalid("token: its bytes were written over"))
     }
 
     fn token(&self) -> Result<Token> {
-        self.may_be_handed_on()?;
         let object = self.object();
-        Token::make(Self::Shared::KIND, object.segment(), object.offset(), object.pin())
+        Token::make(Self::Shared::KIND, object.segment(), object.offset(), object.pin(), self.pipe()?)
     }
 
     fn attach(token: &Token) -> Result<Self> {
         let (segment, offset) = token.follow(Self::Shared::KIND)?;
-        match segment.marked(offset) {
-            Ok(Some(object)) => Self::of(object),
+        match (segment.marked(offset), token.pipe) {
+            (Ok(Some(object)), None) => Self::of(object),
+            (Ok(Some(object)), Some(number)) => Self::of_piped(object, |inode| token.open_pipe(number, inode)),
             _ => Err(Error::new(Kind::Corrupt, format!("token: there is no longer {} at its place", Self::Shared::KIND.noun()))),
         }
     }
@@ -264,7 +305,7 @@ pub fn find<T: HandedOn>(segment: Arc<Segment>) -> Result<T> {
 
 /// A block: the whole content of a segment.
 pub(super) fn token_of_block(segment: &Segment, pin: &Pin) -> Result<Token> {
-    Token::make(ObjectKind::SharedMemory, segment, 0, pin)
+    Token::make(ObjectKind::SharedMemory, segment, 0, pin, None)
 }
 
 pub(super) fn attach_block(token: &Token) -> Result<Arc<Segment>> {
@@ -287,9 +328,14 @@ mod tests {
             namespace: 0xf000_0001,
             birth: 77,
             place: 32,
+            pipe: None,
             inode: 0x1234_5678_9abc_def0,
         };
         assert_eq!(Token::from_bytes(&token.to_bytes()).unwrap(), token);
+        let piped = Token { kind: ObjectKind::Queue, place: PIPED_PLACE, pipe: Some(7), ..token };
+        assert_eq!(Token::from_bytes(&piped.to_bytes()).unwrap(), piped);
+        let lock_with_pipe = Token { kind: ObjectKind::Lock, ..piped };
+        assert_eq!(Token::from_bytes(&lock_with_pipe.to_bytes()).unwrap_err().kind(), Kind::Invalid);
         let mut other = token.to_bytes();
         other[2] += 1;
         assert_eq!(Token::from_bytes(&other).unwrap_err().kind(), Kind::NotSupported);

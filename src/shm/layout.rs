@@ -384,8 +384,8 @@ pub struct QueueShared {
     pub capacity: Word64,
     /// Not 0: it grows.
     pub grows: Word64,
-    /// Not 0: it has a descriptor, which only those have who inherit the queue.
-    pub pollable: Word64,
+    /// Not 0: it has a descriptor, the pipe with this inode.
+    pub pipe: Word64,
     rest: [Word64; 11],
     pub producers: SideShared,
     pub consumers: SideShared,

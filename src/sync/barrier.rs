@@ -57,11 +57,16 @@ pub struct Barrier {
 
 impl Barrier {
     pub fn new(parties: u32) -> Result<Barrier> {
+        Barrier::named(&Naming::None, parties)
+    }
+
+    /// With a name; one that exists is opened as it is.
+    pub fn named(naming: &Naming, parties: u32) -> Result<Barrier> {
         if parties == 0 || parties > PARTIES_MAX {
             return Err(Error::invalid(format!("parties: {parties} is not in 1 to {PARTIES_MAX}")));
         }
         let seats = parties as usize * size_of::<RobustCell>();
-        Barrier::make(&Naming::None, seats, |shared| Thread::current().store(shared.parties(), parties, Relaxed))
+        Barrier::make(naming, seats, |shared| Thread::current().store(shared.parties(), parties, Relaxed))
     }
 
     fn hall(&self) -> Hall<'_> {

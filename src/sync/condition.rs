@@ -55,7 +55,11 @@ pub struct Condition {
 
 impl Condition {
     pub fn new() -> Result<Condition> {
-        Condition::make(&Naming::None, SEATS * size_of::<RobustCell>(), |_| {})
+        Condition::named(&Naming::None)
+    }
+
+    pub fn named(naming: &Naming) -> Result<Condition> {
+        Condition::make(naming, SEATS * size_of::<RobustCell>(), |_| {})
     }
 
     fn line(&self) -> Line<'_> {

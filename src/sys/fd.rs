@@ -80,7 +80,11 @@ impl Doorbell {
         // Both ends by one number.
         let both = std::fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
         let both = both.map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EIO), "opening a pipe by /proc"))?;
-        let fd = above_stdio(both.into())?;
+        Doorbell::adopt(above_stdio(both.into())?)
+    }
+
+    /// Both ends of another process's doorbell.
+    pub fn adopt(fd: OwnedFd) -> Result<Doorbell> {
         let number = fd.as_raw_fd();
         let slot = DOORBELLS.iter().find(|slot| slot.compare_exchange(0, number + 1, Relaxed, Relaxed).is_ok());
         let Some(slot) = slot else { return Err(Error::new(Kind::NoDescriptors, "256 pollable queues are there already")) };
@@ -91,6 +95,16 @@ impl Doorbell {
 
     pub fn number(&self) -> RawFd {
         self.known.number()
+    }
+
+    /// No other pipe has it as long as this one is open anywhere.
+    pub fn inode(&self) -> u64 {
+        self.known.identity.1
+    }
+
+    /// Whether this process has not closed it.
+    pub fn is_there(&self) -> bool {
+        self.known.is_there()
     }
 
     /// Makes it readable. `false`: this process has closed it.

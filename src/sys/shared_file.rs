@@ -25,6 +25,7 @@ pub struct Facts {
     pub length: u64,
     /// Not a socket, terminal, pipe, …: reading and mapping it does nothing else.
     pub is_plain: bool,
+    pub is_pipe: bool,
 }
 
 pub fn facts(fd: BorrowedFd) -> Result<Facts> {
@@ -41,6 +42,7 @@ pub fn facts(fd: BorrowedFd) -> Result<Facts> {
         owner: stat.st_uid,
         length: u64::try_from(stat.st_size).unwrap_or(0),
         is_plain: stat.st_mode & libc::S_IFMT == libc::S_IFREG,
+        is_pipe: stat.st_mode & libc::S_IFMT == libc::S_IFIFO,
     })
 }
 

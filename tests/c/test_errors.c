@@ -316,15 +316,9 @@ TEST(each_thread_has_its_own_message) {
 TEST(what_is_not_in_this_version_says_so) {
     tine_process_t *process = NULL;
     const char *const argv[] = { "true", NULL };
-    tine_condition_options_t named = TINE_CONDITION_OPTIONS_INIT;
-    tine_condition_t *condition = NULL;
     CHECK_STATUS(tine_process_spawn(argv, NULL, &process), TINE_ENOTSUP);
     CHECK_MESSAGE("tine_process_spawn: not in this version");
     CHECK(process == NULL);
-    named.name = "jobs";
-    CHECK_STATUS(tine_condition_new(&named, &condition), TINE_ENOTSUP);
-    CHECK_MESSAGE("tine_condition_new");
-    CHECK(condition == NULL);
 }
 
 /* Makes one of each, once with success and once in vain. */

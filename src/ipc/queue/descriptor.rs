@@ -1,7 +1,5 @@
 //! The descriptor of a pollable queue: see the head of `queue`.
 
-use std::os::fd::RawFd;
-
 use super::*;
 
 impl Queue {
