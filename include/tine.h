@@ -1299,10 +1299,18 @@ tine_status_t tine_process_start(tine_process_fn fn,
 /**
  * Starts a command.
  *
+ * A name without a slash is looked for in the PATH of the environment that the command gets. It gets no descriptor but the three
+ * streams and those in `fds`, an empty signal mask and default signals. Nothing of this process is copied: the cost does not grow
+ * with it, and threads do not matter. At the end of this process's main it is neither joined nor ended.
+ *
  * @param argv         The command and its arguments, NULL-terminated.
  * @param options      How; NULL = defaults.
- * @param out_process  The new handle.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @param out_process  The new handle; tine_process_free() it.
+ * @return TINE_OK: the command runs. Else nothing does, and the message names the step that failed: TINE_ENOENT (no such program,
+ *         `cwd` or file); TINE_ENOTDIR; TINE_EACCES (not executable, or a directory); TINE_EPERM; TINE_EMFILE; TINE_EAGAIN (no more
+ *         processes allowed); TINE_ENOMEM; TINE_EINVAL; TINE_E2BIG; TINE_ENOTSUP: TINE_SPAWN_KILL_ON_PARENT_DEATH and
+ *         TINE_SPAWN_KILL_TREE, not in this version; TINE_ESYS with any other errno, as ENOEXEC (no program) or E2BIG (arguments
+ *         too long).
  * @since 0.1.0
  */
 tine_status_t tine_process_spawn(const char *const *argv,
@@ -1482,7 +1490,7 @@ tine_status_t tine_process_communicate(struct tine_process_t *process,
  * The caller's end of a command's stdin.
  *
  * @param process  The process.
- * @return The descriptor, which belongs to the handle; -1 where there is no pipe: always in this version.
+ * @return The descriptor, which belongs to the handle; -1 where there is no pipe (any more), for NULL and in a forked child.
  * @since 0.1.0
  */
 int tine_process_stdin_fd(const struct tine_process_t *process);
@@ -1491,7 +1499,7 @@ int tine_process_stdin_fd(const struct tine_process_t *process);
  * The caller's end of a command's stdout.
  *
  * @param process  The process.
- * @return The descriptor, which belongs to the handle; -1 where there is no pipe: always in this version.
+ * @return The descriptor, which belongs to the handle; -1 where there is no pipe (any more), for NULL and in a forked child.
  * @since 0.1.0
  */
 int tine_process_stdout_fd(const struct tine_process_t *process);
@@ -1500,7 +1508,7 @@ int tine_process_stdout_fd(const struct tine_process_t *process);
  * The caller's end of a command's stderr.
  *
  * @param process  The process.
- * @return The descriptor, which belongs to the handle; -1 where there is no pipe: always in this version.
+ * @return The descriptor, which belongs to the handle; -1 where there is no pipe (any more), for NULL and in a forked child.
  * @since 0.1.0
  */
 int tine_process_stderr_fd(const struct tine_process_t *process);
@@ -1509,8 +1517,8 @@ int tine_process_stderr_fd(const struct tine_process_t *process);
  * Takes the caller's end of a command's stdin out of the handle.
  *
  * @param process  The process.
- * @param out_fd   The descriptor, the caller's from now on.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @param out_fd   The descriptor, the caller's from now on: close-on-exec. Required.
+ * @return TINE_OK; TINE_ECLOSED if there is no pipe, or it was taken or closed; TINE_EFORKED; TINE_EINVAL.
  * @since 0.1.0
  */
 tine_status_t tine_process_take_stdin(struct tine_process_t *process, int *out_fd);
@@ -1519,8 +1527,8 @@ tine_status_t tine_process_take_stdin(struct tine_process_t *process, int *out_f
  * Takes the caller's end of a command's stdout out of the handle.
  *
  * @param process  The process.
- * @param out_fd   The descriptor, the caller's from now on.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @param out_fd   The descriptor, the caller's from now on: close-on-exec. Required.
+ * @return TINE_OK; TINE_ECLOSED if there is no pipe, or it was taken or closed; TINE_EFORKED; TINE_EINVAL.
  * @since 0.1.0
  */
 tine_status_t tine_process_take_stdout(struct tine_process_t *process, int *out_fd);
@@ -1529,8 +1537,8 @@ tine_status_t tine_process_take_stdout(struct tine_process_t *process, int *out_
  * Takes the caller's end of a command's stderr out of the handle.
  *
  * @param process  The process.
- * @param out_fd   The descriptor, the caller's from now on.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @param out_fd   The descriptor, the caller's from now on: close-on-exec. Required.
+ * @return TINE_OK; TINE_ECLOSED if there is no pipe, or it was taken or closed; TINE_EFORKED; TINE_EINVAL.
  * @since 0.1.0
  */
 tine_status_t tine_process_take_stderr(struct tine_process_t *process, int *out_fd);
@@ -1539,19 +1547,20 @@ tine_status_t tine_process_take_stderr(struct tine_process_t *process, int *out_
  * Closes the caller's end of a command's stdin: the command sees its end.
  *
  * @param process  The process.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK; TINE_ECLOSED if there is no pipe, or it was taken or closed; TINE_EFORKED; TINE_EINVAL.
  * @since 0.1.0
  */
 tine_status_t tine_process_close_stdin(struct tine_process_t *process);
 
 /**
- * Runs a command and waits for its end.
+ * Runs a command and waits for its end. It has no pipes to this process: TINE_STDIO_PIPE is TINE_EINVAL.
  *
  * @param argv        The command and its arguments, NULL-terminated.
  * @param options     How; NULL = defaults.
- * @param timeout_ms  Longest wait in milliseconds; then the command is killed and reaped.
+ * @param timeout_ms  Longest wait in milliseconds; then the command (with its group, where it leads one) is killed and reaped.
  * @param out_code    As of tine_process_exit_code().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK once it has ended, however it did; TINE_ETIMEDOUT; TINE_ESTATUSLOST as of tine_process_exit_code(); TINE_EINTR: as
+ *         TINE_ETIMEDOUT, the command is killed; what tine_process_spawn() answers.
  * @since 0.1.0
  */
 tine_status_t tine_process_call(const char *const *argv,

@@ -13,6 +13,7 @@
 #![allow(non_camel_case_types, reason = "the Rust name is the C name")]
 
 mod arg;
+mod command;
 mod guard;
 mod handle;
 mod options;

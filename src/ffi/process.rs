@@ -1,12 +1,13 @@
 //! Child processes.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::IntoRawFd;
 
 use super::options::{self, Sized0};
 use super::status::tine_status_t;
-use super::{arg, guard, handle};
+use super::{arg, command, guard, handle};
 use crate::error::Result;
-use crate::process::{self, ExitInfo, Options, Process, Reason, role};
+use crate::process::{self, ExitInfo, Options, Process, Reason, Stream, role};
 use crate::sys::wait::Ending;
 
 /// A child process.
@@ -296,19 +297,34 @@ pub unsafe extern "C" fn tine_process_start(
 
 /// Starts a command.
 ///
+/// A name without a slash is looked for in the PATH of the environment that the command gets. It gets no descriptor but the three
+/// streams and those in `fds`, an empty signal mask and default signals. Nothing of this process is copied: the cost does not grow
+/// with it, and threads do not matter. At the end of this process's main it is neither joined nor ended.
+///
 /// @param argv         The command and its arguments, NULL-terminated.
 /// @param options      How; NULL = defaults.
-/// @param out_process  The new handle.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @param out_process  The new handle; tine_process_free() it.
+/// @return TINE_OK: the command runs. Else nothing does, and the message names the step that failed: TINE_ENOENT (no such program,
+///         `cwd` or file); TINE_ENOTDIR; TINE_EACCES (not executable, or a directory); TINE_EPERM; TINE_EMFILE; TINE_EAGAIN (no more
+///         processes allowed); TINE_ENOMEM; TINE_EINVAL; TINE_E2BIG; TINE_ENOTSUP: TINE_SPAWN_KILL_ON_PARENT_DEATH and
+///         TINE_SPAWN_KILL_TREE, not in this version; TINE_ESYS with any other errno, as ENOEXEC (no program) or E2BIG (arguments
+///         too long).
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_spawn(
     argv: *const *const c_char,
     options: *const tine_spawn_options_t,
     out_process: *mut *mut tine_process_t,
 ) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_process_spawn"))
+    guard::status(|| {
+        let out_process = arg::out(out_process, "out_process")?;
+        // SAFETY: contracts S and O.
+        let command = unsafe { command::read(argv, options)? };
+        let process = process::spawn(&command)?;
+        // SAFETY: contract O.
+        unsafe { handle::create(tine_process_t(process), out_process) };
+        Ok(())
+    })
 }
 
 /// Waits until a process has ended. Any number of times, from any number of threads.
@@ -548,100 +564,129 @@ pub unsafe extern "C" fn tine_process_communicate(
 /// The caller's end of a command's stdin.
 ///
 /// @param process  The process.
-/// @return The descriptor, which belongs to the handle; -1 where there is no pipe: always in this version.
+/// @return The descriptor, which belongs to the handle; -1 where there is no pipe (any more), for NULL and in a forked child.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_stdin_fd(process: *const tine_process_t) -> c_int {
-    guard::value(-1, || Ok(-1))
+    // SAFETY: contract H.
+    guard::value(-1, || unsafe { handle::borrow(process, "process")? }.0.stream_fd(Stream::Stdin))
 }
 
 /// The caller's end of a command's stdout.
 ///
 /// @param process  The process.
-/// @return The descriptor, which belongs to the handle; -1 where there is no pipe: always in this version.
+/// @return The descriptor, which belongs to the handle; -1 where there is no pipe (any more), for NULL and in a forked child.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_stdout_fd(process: *const tine_process_t) -> c_int {
-    guard::value(-1, || Ok(-1))
+    // SAFETY: contract H.
+    guard::value(-1, || unsafe { handle::borrow(process, "process")? }.0.stream_fd(Stream::Stdout))
 }
 
 /// The caller's end of a command's stderr.
 ///
 /// @param process  The process.
-/// @return The descriptor, which belongs to the handle; -1 where there is no pipe: always in this version.
+/// @return The descriptor, which belongs to the handle; -1 where there is no pipe (any more), for NULL and in a forked child.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_stderr_fd(process: *const tine_process_t) -> c_int {
-    guard::value(-1, || Ok(-1))
+    // SAFETY: contract H.
+    guard::value(-1, || unsafe { handle::borrow(process, "process")? }.0.stream_fd(Stream::Stderr))
 }
 
 /// Takes the caller's end of a command's stdin out of the handle.
 ///
 /// @param process  The process.
-/// @param out_fd   The descriptor, the caller's from now on.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @param out_fd   The descriptor, the caller's from now on: close-on-exec. Required.
+/// @return TINE_OK; TINE_ECLOSED if there is no pipe, or it was taken or closed; TINE_EFORKED; TINE_EINVAL.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_take_stdin(process: *mut tine_process_t, out_fd: *mut c_int) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_process_take_stdin"))
+    guard::status(|| {
+        let out_fd = arg::out(out_fd, "out_fd")?;
+        // SAFETY: contracts H and O.
+        unsafe {
+            let fd = handle::borrow(process, "process")?.0.take_stream(Stream::Stdin)?;
+            arg::put(out_fd, fd.into_raw_fd());
+        }
+        Ok(())
+    })
 }
 
 /// Takes the caller's end of a command's stdout out of the handle.
 ///
 /// @param process  The process.
-/// @param out_fd   The descriptor, the caller's from now on.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @param out_fd   The descriptor, the caller's from now on: close-on-exec. Required.
+/// @return TINE_OK; TINE_ECLOSED if there is no pipe, or it was taken or closed; TINE_EFORKED; TINE_EINVAL.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_take_stdout(process: *mut tine_process_t, out_fd: *mut c_int) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_process_take_stdout"))
+    guard::status(|| {
+        let out_fd = arg::out(out_fd, "out_fd")?;
+        // SAFETY: contracts H and O.
+        unsafe {
+            let fd = handle::borrow(process, "process")?.0.take_stream(Stream::Stdout)?;
+            arg::put(out_fd, fd.into_raw_fd());
+        }
+        Ok(())
+    })
 }
 
 /// Takes the caller's end of a command's stderr out of the handle.
 ///
 /// @param process  The process.
-/// @param out_fd   The descriptor, the caller's from now on.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @param out_fd   The descriptor, the caller's from now on: close-on-exec. Required.
+/// @return TINE_OK; TINE_ECLOSED if there is no pipe, or it was taken or closed; TINE_EFORKED; TINE_EINVAL.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_take_stderr(process: *mut tine_process_t, out_fd: *mut c_int) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_process_take_stderr"))
+    guard::status(|| {
+        let out_fd = arg::out(out_fd, "out_fd")?;
+        // SAFETY: contracts H and O.
+        unsafe {
+            let fd = handle::borrow(process, "process")?.0.take_stream(Stream::Stderr)?;
+            arg::put(out_fd, fd.into_raw_fd());
+        }
+        Ok(())
+    })
 }
 
 /// Closes the caller's end of a command's stdin: the command sees its end.
 ///
 /// @param process  The process.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @return TINE_OK; TINE_ECLOSED if there is no pipe, or it was taken or closed; TINE_EFORKED; TINE_EINVAL.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_close_stdin(process: *mut tine_process_t) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_process_close_stdin"))
+    // SAFETY: contract H.
+    guard::status(|| unsafe { handle::borrow(process, "process")? }.0.close_stdin())
 }
 
-/// Runs a command and waits for its end.
+/// Runs a command and waits for its end. It has no pipes to this process: TINE_STDIO_PIPE is TINE_EINVAL.
 ///
 /// @param argv        The command and its arguments, NULL-terminated.
 /// @param options     How; NULL = defaults.
-/// @param timeout_ms  Longest wait in milliseconds; then the command is killed and reaped.
+/// @param timeout_ms  Longest wait in milliseconds; then the command (with its group, where it leads one) is killed and reaped.
 /// @param out_code    As of tine_process_exit_code().
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @return TINE_OK once it has ended, however it did; TINE_ETIMEDOUT; TINE_ESTATUSLOST as of tine_process_exit_code(); TINE_EINTR: as
+///         TINE_ETIMEDOUT, the command is killed; what tine_process_spawn() answers.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_call(
     argv: *const *const c_char,
     options: *const tine_spawn_options_t,
     timeout_ms: i64,
     out_code: *mut i32,
 ) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_process_call"))
+    guard::status(|| {
+        let timeout = arg::timeout(timeout_ms)?;
+        // SAFETY: contracts S and O.
+        unsafe {
+            let command = command::read(argv, options)?;
+            arg::put(out_code, process::call(&command, timeout)?);
+        }
+        Ok(())
+    })
 }
 
 /// Runs a command, waits for its end and takes its output.

@@ -150,7 +150,7 @@ impl Nursery {
             w: Thread::current(),
             own_pid: process::pid(),
             credentials: Credentials::of(self.host_pid).filter(|_| self.proc_is_ours),
-            inherited_rss: os::own_peak_rss(),
+            inherited_rss: process::own_peak_rss(),
             forks: 0,
             shutdown: Shutdown::None,
             backoff_until: 0,

@@ -21,6 +21,8 @@ const KILL_MS: u64 = 10_000;
 const EXIT_GRACE_MS: u64 = 2_000;
 /// How often a child without a pidfd is looked at, beside its exit pipe: a process that it forked may hold that open.
 const LOOK_MS: u64 = 100;
+/// How much the kernel's counts of memory may be wrong: each processor keeps some for itself.
+const PEAK_SLACK: u64 = 1 << 20;
 /// What the kernel may need between two steps of a process's end.
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -37,15 +39,30 @@ pub(super) struct Child {
     id: u64,
     pub(super) pid: i32,
     watch: Watch,
-    record: Record,
-    pub(super) daemon: bool,
-    /// Neither joined nor ended at exit.
-    pub(super) detached: bool,
+    pub(super) what: What,
     /// Its handle is gone: reaped as soon as it has ended.
     freed: AtomicBool,
     /// The library ended it, at the caller's wish: a death by signal is its doing.
     pub(super) stopping: AtomicBool,
     end: Mutex<Option<End>>,
+}
+
+/// What a child is.
+#[derive(Debug)]
+pub(super) enum What {
+    /// A function. `detached`: neither joined nor ended at exit.
+    Function { record: Record, daemon: bool, detached: bool },
+    /// A command, which is neither.
+    Command(Command),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Command {
+    /// It leads a process group.
+    #[expect(dead_code, reason = "the next step")]
+    pub(super) leads: bool,
+    /// The high-water mark of this process's memory when the command began: the kernel counts that as the command's.
+    pub(super) peak_before: u64,
 }
 
 /// How the end of a child is noticed.
@@ -70,7 +87,7 @@ impl Watch {
 }
 
 impl Child {
-    pub(super) fn new(pid: i32, watch: Watch, record: Record, daemon: bool, detached: bool) -> Arc<Child> {
+    pub(super) fn new(pid: i32, watch: Watch, what: What) -> Arc<Child> {
         let id = CHILDREN.with(|children| {
             children.last_id += 1;
             children.last_id
@@ -79,9 +96,7 @@ impl Child {
             id,
             pid,
             watch,
-            record,
-            daemon,
-            detached,
+            what,
             freed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             end: Mutex::new(None),
@@ -90,9 +105,33 @@ impl Child {
         child
     }
 
+    pub(super) fn is_daemon(&self) -> bool {
+        matches!(self.what, What::Function { daemon: true, .. })
+    }
+
+    fn is_joined_at_exit(&self) -> bool {
+        matches!(self.what, What::Function { detached: false, .. })
+    }
+
+    /// The code that a function wrote down.
+    fn code(&self) -> Option<Ending> {
+        match &self.what {
+            What::Function { record, .. } => record.code().map(Ending::Exited),
+            What::Command(_) => None,
+        }
+    }
+
     pub(super) fn fd(&self) -> i32 {
         match &self.watch {
             Watch::Pidfd(fd) | Watch::Pipe { read: fd, .. } => fd.as_raw_fd(),
+        }
+    }
+
+    /// What it used itself of a high-water mark that the kernel tells, which begins at its parent's; 0 where that says nothing.
+    pub(super) fn own_peak(&self, peak: u64) -> u64 {
+        match &self.what {
+            What::Command(command) if peak > command.peak_before.saturating_add(PEAK_SLACK) => peak,
+            _ => 0,
         }
     }
 
@@ -140,15 +179,15 @@ impl Child {
     /// The host took the status. What is left: the kernel's memory of it, and what the child wrote down itself.
     fn reaped_by_others(&self) -> Option<End> {
         let known = |ending| Some(End { ending, usage: None });
-        let Watch::Pidfd(fd) = &self.watch else { return known(self.record.code().map(Ending::Exited)) };
+        let Watch::Pidfd(fd) = &self.watch else { return known(self.code()) };
         if !pidfd::has_ended(fd) {
             return None;
         }
         if let Some(ending) = pidfd::exit_status(fd.as_fd()) {
             return known(Some(ending));
         }
-        if let Some(code) = self.record.code() {
-            return known(Some(Ending::Exited(code)));
+        if let Some(ending) = self.code() {
+            return known(Some(ending));
         }
         // Descriptors tell the end a moment before the kernel has written down how.
         for _ in 0..20 {
@@ -268,10 +307,10 @@ fn all_running() -> Vec<Arc<Child>> {
     CHILDREN.with(|children| children.running.values().cloned().collect())
 }
 
-/// The rule for the end of a process's main: its daemon children are terminated, the others joined; detached ones neither.
+/// The rule for the end of a process's main: its daemon children are terminated, the others joined; detached ones and commands neither.
 pub fn at_exit() {
     let (daemons, others): (Vec<_>, Vec<_>) =
-        all_running().into_iter().filter(|child| !child.detached).partition(|child| child.daemon);
+        all_running().into_iter().filter(|child| child.is_joined_at_exit()).partition(|child| child.is_daemon());
     for daemon in &daemons {
         let _ = daemon.send(signal::TERM);
     }

@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::children::{self, Child, End};
 use super::exit_info::{ExitInfo, Reason};
+use super::streams::{Stream, Streams};
 use crate::error::{Error, Kind, Result};
 use crate::sys::wait::{Ending, Usage};
 use crate::sys::{Deadline, signal, thread};
@@ -18,15 +20,16 @@ pub struct Process {
     epoch: u64,
     child: Arc<Child>,
     name: CString,
+    streams: Streams,
 }
 
 impl Process {
-    pub(super) fn new(child: Arc<Child>, name: CString) -> Process {
-        Process { epoch: thread::epoch(), child, name }
+    pub(super) fn new(child: Arc<Child>, name: CString, streams: Streams) -> Process {
+        Process { epoch: thread::epoch(), child, name, streams }
     }
 
     /// The child, in the process that started it. Asked before any lock.
-    fn child(&self) -> Result<&Arc<Child>> {
+    pub(super) fn child(&self) -> Result<&Arc<Child>> {
         if self.epoch == thread::epoch() {
             return Ok(&self.child);
         }
@@ -36,7 +39,12 @@ impl Process {
         ))
     }
 
-    fn label(&self) -> String {
+    /// The same for the pipes to a command's streams.
+    pub(super) fn streams(&self) -> Result<&Streams> {
+        self.child().map(|_| &self.streams)
+    }
+
+    pub(super) fn label(&self) -> String {
         format!("process \"{}\" ({})", self.name.to_string_lossy(), self.child.pid)
     }
 
@@ -86,8 +94,8 @@ impl Process {
                 if ours && self.child.stopping.load(Relaxed) { Reason::Terminated } else { Reason::Signal }
             }
         });
-        // The peak of a forked child begins at its parent's, so it says nothing.
-        Ok(ExitInfo { ending, reason, usage: usage.map(|usage| Usage { peak_rss_bytes: 0, ..usage }) })
+        let usage = usage.map(|usage| Usage { peak_rss_bytes: self.child.own_peak(usage.peak_rss_bytes), ..usage });
+        Ok(ExitInfo { ending, reason, usage })
     }
 
     pub fn pid(&self) -> i32 {
@@ -99,12 +107,34 @@ impl Process {
     }
 
     pub fn is_daemon(&self) -> bool {
-        self.child.daemon
+        self.child.is_daemon()
     }
 
     /// Readable once the child has ended; stays the handle's.
     pub fn fd(&self) -> Result<i32> {
         Ok(self.child()?.fd())
+    }
+
+    /// Whether it has ended by then.
+    pub(super) fn wait(&self, deadline: &Deadline) -> Result<bool> {
+        Ok(self.child()?.wait(deadline)?.is_some())
+    }
+
+    /// This process's end of a pipe to a command; -1 where there is none (any more).
+    pub fn stream_fd(&self, stream: Stream) -> Result<i32> {
+        Ok(self.streams()?.fd(stream))
+    }
+
+    /// The same, the caller's from now on.
+    pub fn take_stream(&self, stream: Stream) -> Result<OwnedFd> {
+        self.streams()?.take(stream).ok_or_else(|| {
+            Error::new(Kind::Closed, format!("{}: there is no pipe to its {stream}, or it was taken or closed", self.label()))
+        })
+    }
+
+    /// The command sees the end of its input.
+    pub fn close_stdin(&self) -> Result<()> {
+        self.take_stream(Stream::Stdin).map(drop)
     }
 
     pub fn terminate(&self) -> Result<()> {

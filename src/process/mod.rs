@@ -1,14 +1,16 @@
-//! Child processes: functions that run in a copy of this process.
+//! Child processes: functions that run in a copy of this process, and commands.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | [`start`] | making a child: fork, the gate that it waits at, what goes wrong |
 //! | [`child`] | what the child does before and after the user's function |
 //! | [`children`] | the parent's side: waiting, signalling, reaping; and all children of this process |
+//! | [`command`] | starting an external command |
 //! | [`foreign`] | exceptions that come out of a user's function |
 //! | [`handle`] | what the caller holds |
 //! | [`exit_info`] | how a process ended |
 //! | [`record`] | what the two tell each other in shared memory |
+//! | [`streams`] | this process's ends of the pipes to a command |
 //! | [`role`] | what this process is to the library: whose child, under which name |
 //!
 //! # Whose status is it
@@ -23,13 +25,17 @@
 
 mod child;
 pub mod children;
+mod command;
 mod exit_info;
 pub mod foreign;
 mod handle;
 mod record;
 pub mod role;
 pub mod start;
+mod streams;
 
+pub use command::{Command, Stdio, call, spawn};
 pub use exit_info::{ExitInfo, Reason};
 pub use handle::{Process, wait_any};
 pub use start::{Options, fork, start};
+pub use streams::Stream;

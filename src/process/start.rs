@@ -9,10 +9,11 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::child::{self, Setup};
-use super::children::{self, Child, Watch};
+use super::children::{self, Child, Watch, What};
 use super::handle::Process;
 use super::record::Record;
 use super::role;
+use super::streams::Streams;
 use crate::error::{Error, Kind, Result};
 use crate::sys::fd::{self, Known, PrivateFd};
 use crate::sys::fork::{self, Forked};
@@ -86,9 +87,10 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
         drop(gate);
         match hold(pid, exit_pipe) {
             Ok(watch) => {
-                let child = Child::new(pid, watch, record.clone(), options.daemon, options.detached);
+                let what = What::Function { record: record.clone(), daemon: options.daemon, detached: options.detached };
+                let child = Child::new(pid, watch, what);
                 record.open_gate();
-                let process = Process::new(child, name);
+                let process = Process::new(child, name, Streams::none());
                 return if options.daemon { watched(process, &record) } else { Ok(process) };
             }
             Err(NotHeld::Dead) => return Err(Error::new(Kind::Again, "process: the child was killed before it began")),

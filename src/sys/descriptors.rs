@@ -1,7 +1,8 @@
-//! Closing what a child should not have. Async-signal-safe: no allocation, no lock.
+//! Closing what a child should not have. Async-signal-safe: no allocation, no lock. By raw system calls, because a command's child
+//! shares its parent's memory: libc's would act on a cancellation of the waiting thread.
 
-use super::fd::{close_number, is_doorbell, is_open};
-use super::process::write_path;
+use super::fd::{is_doorbell, is_open};
+use super::process::{close_raw as close_number, open_raw, write_path};
 use super::{errno, shared_file};
 
 /// What [`close_all_except`] keeps besides its list.
@@ -68,8 +69,7 @@ fn is_marked(fd: i32) -> bool {
 /// Calls `body` for each open descriptor but the one it reads the directory with. `body` may close what it is given. `false`:
 /// /proc/self/fd cannot be read.
 fn for_each_open(mut body: impl FnMut(i32)) -> bool {
-    // SAFETY: a NUL-terminated path.
-    let directory = unsafe { libc::open(c"/proc/self/fd".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC) };
+    let directory = open_raw(c"/proc/self/fd", libc::O_DIRECTORY);
     if directory < 0 {
         return false;
     }

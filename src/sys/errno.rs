@@ -9,6 +9,7 @@ pub mod number {
     pub const MESSAGE_SIZE: i32 = libc::EMSGSIZE;
     pub const FILE_TOO_LARGE: i32 = libc::EFBIG;
     pub const NO_MEMORY: i32 = libc::ENOMEM;
+    pub const BAD_DESCRIPTOR: i32 = libc::EBADF;
 
     /// Whether there may be room later.
     pub fn is_no_room(errno: i32) -> bool {

@@ -1,7 +1,9 @@
 //! Descriptors: all of ours are born close-on-exec, and none is 0, 1 or 2.
 
+use std::ffi::{CStr, OsStr};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
@@ -152,6 +154,15 @@ impl PrivateFd {
     }
 }
 
+impl PrivateFd {
+    /// For a new owner, in the process that got it.
+    pub fn into_owned(self) -> OwnedFd {
+        let mut own = ManuallyDrop::new(self);
+        // SAFETY: it is taken once: what held it is not dropped.
+        unsafe { ManuallyDrop::take(&mut own.fd) }
+    }
+}
+
 impl AsRawFd for PrivateFd {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
@@ -171,6 +182,32 @@ impl Drop for PrivateFd {
             unsafe { ManuallyDrop::drop(&mut self.fd) };
         }
     }
+}
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    /// Created or truncated.
+    Write,
+    /// Created or written to at its end.
+    Append,
+}
+
+/// Opens a file by its path.
+pub fn open(path: &CStr, access: Access) -> Result<OwnedFd> {
+    let mut options = std::fs::OpenOptions::new();
+    match access {
+        Access::Read => options.read(true),
+        Access::Write => options.write(true).create(true).truncate(true),
+        Access::Append => options.append(true).create(true),
+    };
+    // A terminal must not become this process's.
+    let opened = options.custom_flags(libc::O_NOCTTY).open(OsStr::from_bytes(path.to_bytes()));
+    let failed = |error: std::io::Error| {
+        failure(error.raw_os_error().unwrap_or(libc::EIO), format_args!("open of \"{}\"", path.to_string_lossy()))
+    };
+    above_stdio(opened.map_err(failed)?.into())
 }
 
 /// A pipe: the end to read and the end to write.

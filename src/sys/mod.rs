@@ -28,6 +28,7 @@ pub mod process;
 pub mod shared_file;
 pub mod signal;
 pub mod socket;
+pub mod spawn;
 pub mod stdio;
 pub mod thread;
 pub mod tsan;

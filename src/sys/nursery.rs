@@ -161,16 +161,6 @@ pub fn kill_all_children() {
     }
 }
 
-/// The high-water mark of this process's memory, in bytes.
-pub fn own_peak_rss() -> u64 {
-    // SAFETY: zeros are a valid rusage, and the call fills it.
-    unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
-        usage.ru_maxrss as u64 * 1024
-    }
-}
-
 /// Kills every process of this process's group, itself included, if it leads one; else ends only this process.
 pub fn kill_own_group() -> ! {
     // SAFETY: plain numbers; 0 is the caller's own group, which it leads.

@@ -42,6 +42,16 @@ pub fn lead_new_group() {
     unsafe { libc::setpgid(0, 0) };
 }
 
+/// The high-water mark of this process's memory, in bytes.
+pub fn own_peak_rss() -> u64 {
+    // SAFETY: zeros are a valid rusage, and the call fills it.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage.ru_maxrss as u64 * 1024
+    }
+}
+
 /// How many threads this process has; `None` without /proc.
 pub fn thread_count() -> Option<u32> {
     stat_field(c"/proc/self/stat", FIELD_THREADS)
@@ -92,9 +102,21 @@ fn stat_field<T: FromStr>(path: &CStr, field: usize) -> Option<T> {
     std::str::from_utf8(value).ok()?.trim_end().parse().ok()
 }
 
-pub(super) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+/// open(2) for reading, close-on-exec, by the raw call: libc's is a point where a thread may be cancelled.
+pub(super) fn open_raw(path: &CStr, flags: i32) -> i32 {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | flags;
     // SAFETY: a NUL-terminated path.
-    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) as i32 }
+}
+
+/// close(2) by the raw call; the number must be the caller's to close.
+pub(super) fn close_raw(fd: i32) {
+    // SAFETY: no memory depends on a descriptor.
+    unsafe { libc::syscall(libc::SYS_close, fd) };
+}
+
+pub(super) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    let fd = open_raw(path, 0);
     if fd < 0 {
         return None;
     }
@@ -102,7 +124,7 @@ pub(super) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8
     while length < buffer.len() {
         let rest = &mut buffer[length..];
         // SAFETY: writable for that many bytes.
-        let read = unsafe { libc::read(fd, rest.as_mut_ptr().cast(), rest.len()) };
+        let read = unsafe { libc::syscall(libc::SYS_read, fd, rest.as_mut_ptr(), rest.len()) };
         match read {
             1.. => length += read as usize,
             0 => break,
@@ -110,8 +132,7 @@ pub(super) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8
             _ => break,
         }
     }
-    // SAFETY: ours.
-    unsafe { libc::close(fd) };
+    close_raw(fd);
     Some(&buffer[..length])
 }
 

@@ -26,6 +26,49 @@ impl Drop for Blocked {
     }
 }
 
+/// A signal mask as the kernel has it, libc's own two signals included, which libc's calls leave alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Mask(u64);
+
+impl Mask {
+    pub const EMPTY: Mask = Mask(0);
+    pub const BYTES: usize = size_of::<u64>();
+    /// The highest number of a signal.
+    pub const SIGNALS: i32 = 64;
+
+    /// Makes it the calling thread's; answers the one before. Async-signal-safe.
+    pub fn set(self) -> Mask {
+        let mut before = Mask::EMPTY;
+        // SAFETY: live masks of that length.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const self.0, &raw mut before.0, Mask::BYTES);
+        }
+        before
+    }
+}
+
+/// As [`Blocked`], libc's own signals included: for a child that shares this process's memory, in which none of its handlers may run.
+pub struct Sealed {
+    before: Mask,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Sealed {
+    pub fn all() -> Sealed {
+        Sealed { before: Mask(u64::MAX).set(), not_send: PhantomData }
+    }
+
+    pub fn before(&self) -> Mask {
+        self.before
+    }
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        self.before.set();
+    }
+}
+
 /// Nothing is blocked on this thread any more.
 pub fn unblock_all() {
     set_mask(&empty());

@@ -83,10 +83,11 @@ pub fn reap_blocking(child: Child) -> Result<Seen> {
 
 /// The raw call: libc's has no rusage.
 fn waitid(child: Child, options: i32) -> Result<Seen> {
-    let (kind, id) = match child {
-        Child::Pidfd(fd) => (libc::P_PIDFD, fd.as_raw_fd()),
-        Child::Pid(pid) => (libc::P_PID, pid),
-        Child::Any => (libc::P_ALL, 0),
+    // __WALL: also one that does not send SIGCHLD, as commands before they are what they shall be.
+    let (kind, id, options) = match child {
+        Child::Pidfd(fd) => (libc::P_PIDFD, fd.as_raw_fd(), options | libc::__WALL),
+        Child::Pid(pid) => (libc::P_PID, pid, options | libc::__WALL),
+        Child::Any => (libc::P_ALL, 0, options),
     };
     // SAFETY: all zeros is valid for both.
     let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };

@@ -313,14 +313,6 @@ TEST(each_thread_has_its_own_message) {
     CHECK_TEXT(tine_last_error_message(), "lock is NULL");
 }
 
-TEST(what_is_not_in_this_version_says_so) {
-    tine_process_t *process = NULL;
-    const char *const argv[] = { "true", NULL };
-    CHECK_STATUS(tine_process_spawn(argv, NULL, &process), TINE_ENOTSUP);
-    CHECK_MESSAGE("tine_process_spawn: not in this version");
-    CHECK(process == NULL);
-}
-
 /* Makes one of each, once with success and once in vain. */
 static void make_and_free(void) {
     tine_queue_options_t refused = TINE_QUEUE_OPTIONS_INIT;

@@ -842,13 +842,15 @@ TEST(bad_arguments_are_refused) {
     tine_process_free(process);
 }
 
-TEST(commands_are_not_in_this_version) {
-    const char *argv[] = { "true", NULL };
-    tine_process_t *process = NULL;
-    CHECK_STATUS(tine_process_spawn(argv, NULL, &process), TINE_ENOTSUP);
-    CHECK_STATUS(tine_process_call(argv, NULL, TINE_FOREVER, NULL), TINE_ENOTSUP);
-    process = start(give_back, NULL);
-    CHECK_STATUS(tine_process_communicate(process, NULL, 0, 0, NULL, NULL, NULL, NULL), TINE_ENOTSUP);
+TEST(a_function_child_has_no_pipes_to_its_streams) {
+    tine_process_t *process = start(give_back, NULL);
+    int fd = -7;
+    CHECK_STATUS(tine_process_take_stdin(process, &fd), TINE_ECLOSED);
+    CHECK_STATUS(tine_process_take_stdout(process, &fd), TINE_ECLOSED);
+    CHECK_STATUS(tine_process_take_stderr(process, &fd), TINE_ECLOSED);
+    CHECK_MESSAGE("no pipe to its stderr");
+    CHECK_STATUS(tine_process_close_stdin(process), TINE_ECLOSED);
+    CHECK_INT(fd, -7);
     CHECK_INT(tine_process_stdin_fd(process), -1);
     CHECK_INT(tine_process_stdout_fd(process), -1);
     CHECK_INT(tine_process_stderr_fd(process), -1);
