@@ -118,7 +118,7 @@ template <typename T> inline T init() {
 #define TINE_PROCESS_DETACHED 2
 
 /**
- * The command gets this program's stream.
+ * The command gets this program's stream; /dev/null where this program has closed it.
  */
 #define TINE_STDIO_INHERIT 0
 
@@ -138,7 +138,7 @@ template <typename T> inline T init() {
 #define TINE_STDIO_FD 3
 
 /**
- * The file in `stdin_path`, `stdout_path`, `stderr_path`; created or truncated for output.
+ * The file in `stdin_path`, `stdout_path`, `stderr_path`, as seen from this program's directory; created or truncated for output.
  */
 #define TINE_STDIO_PATH 4
 
@@ -158,7 +158,7 @@ template <typename T> inline T init() {
 #define TINE_SPAWN_NEW_GROUP 1
 
 /**
- * The command leads a new session.
+ * The command leads a new session, and a new process group with it.
  */
 #define TINE_SPAWN_NEW_SESSION 2
 
@@ -178,7 +178,7 @@ template <typename T> inline T init() {
 #define TINE_SPAWN_INHERIT_ALL_FDS 16
 
 /**
- * The command keeps the caller's signal mask and ignored signals.
+ * The command keeps the calling thread's signal mask and what the caller ignores. Else nothing is blocked and nothing ignored.
  */
 #define TINE_SPAWN_KEEP_SIGNALS 32
 
@@ -517,15 +517,18 @@ typedef struct tine_rlimit_t {
 
 /**
  * How to start a command. Start from TINE_SPAWN_OPTIONS_INIT.
+ *
+ * Order: group or session, nice, affinity, umask, descriptors, limits, groups, gid, uid, cwd. What needs a right is done before the
+ * user changes; the directory is entered with the new user's rights.
  */
 typedef struct tine_spawn_options_t {
     size_t size;
     /**
-     * NULL = argv[0].
+     * NULL = argv[0]. Without a slash: looked for in PATH.
      */
     const char *executable;
     /**
-     * NULL = the caller's.
+     * NULL = the caller's. A relative `executable`, and relative entries of PATH, begin there.
      */
     const char *cwd;
     /**
@@ -540,19 +543,19 @@ typedef struct tine_spawn_options_t {
     const char *stdout_path;
     const char *stderr_path;
     /**
-     * Descriptors that the command gets besides the three.
+     * Descriptors that the command gets besides the three, close-on-exec or not; 0, 1 and 2 where the stream's mode is INHERIT.
      */
     const struct tine_fd_map_t *fds;
     size_t fd_count;
     const struct tine_rlimit_t *rlimits;
     size_t rlimit_count;
     /**
-     * Supplementary groups, with TINE_SPAWN_SET_GID.
+     * Supplementary groups, with TINE_SPAWN_SET_GID; none = the command has none.
      */
     const uint32_t *groups;
     size_t group_count;
     /**
-     * Bit mask of processors; NULL = the caller's.
+     * Bit mask of processors; NULL = the calling thread's.
      */
     const uint64_t *affinity;
     size_t affinity_words;
@@ -573,13 +576,25 @@ typedef struct tine_spawn_options_t {
      * TINE_SPAWN_*.
      */
     uint32_t flags;
+    /**
+     * Added to the caller's.
+     */
     int32_t nice;
     /**
      * 0 = the caller's; above 0: the command joins this group.
      */
     int32_t process_group;
+    /**
+     * With TINE_SPAWN_SET_UMASK.
+     */
     uint32_t umask;
+    /**
+     * With TINE_SPAWN_SET_UID: real, effective and saved. The groups stay, unless TINE_SPAWN_SET_GID is there, too.
+     */
     uint32_t uid;
+    /**
+     * With TINE_SPAWN_SET_GID: real, effective and saved.
+     */
     uint32_t gid;
 } tine_spawn_options_t;
 
@@ -615,7 +630,7 @@ typedef struct tine_exit_info_t {
     uint64_t user_us;
     uint64_t system_us;
     /**
-     * The most memory it had. Unknown for function children: theirs begins at their parent's.
+     * The most memory it had. The kernel counts from the parent's: unknown for function children, and for commands that had less.
      */
     uint64_t peak_rss_bytes;
 } tine_exit_info_t;
@@ -1371,7 +1386,7 @@ int32_t tine_process_pid(const struct tine_process_t *process);
  * The name of a process.
  *
  * @param process  The process.
- * @return What the options said, else "Process-N"; valid as long as the handle; empty for NULL.
+ * @return What the options said, else "Process-N"; of a command its argv[0]; valid as long as the handle; empty for NULL.
  * @since 0.1.0
  */
 const char *tine_process_name(const struct tine_process_t *process);
@@ -1424,7 +1439,8 @@ tine_status_t tine_process_kill(struct tine_process_t *process);
 tine_status_t tine_process_signal(struct tine_process_t *process, int32_t signal);
 
 /**
- * Ends a process: SIGTERM, a grace, SIGKILL; afterwards it has ended and is reaped.
+ * Ends a process: SIGTERM, a grace, SIGKILL; afterwards it has ended and is reaped. Of a command that leads a process group, the whole
+ * group, which may also have outlived the command.
  *
  * @param process   The process.
  * @param grace_ms  How long it may take to end by itself; 0 kills at once, TINE_FOREVER never.
@@ -1432,7 +1448,8 @@ tine_status_t tine_process_signal(struct tine_process_t *process, int32_t signal
  *         TINE_EINTR; TINE_EFORKED; TINE_EINVAL.
  * @since 0.1.0
  */
-tine_status_t tine_process_stop(struct tine_process_t *process, int64_t grace_ms);
+tine_status_t tine_process_stop(struct tine_process_t *process,
+                                int64_t grace_ms);
 
 /**
  * Waits until one of several processes has ended.

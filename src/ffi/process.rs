@@ -43,7 +43,7 @@ unsafe impl Sized0 for tine_process_options_t {
     const NAME: &'static str = "tine_process_options_t";
 }
 
-/// The command gets this program's stream.
+/// The command gets this program's stream; /dev/null where this program has closed it.
 pub const TINE_STDIO_INHERIT: i32 = 0;
 /// A pipe to the caller.
 pub const TINE_STDIO_PIPE: i32 = 1;
@@ -51,7 +51,7 @@ pub const TINE_STDIO_PIPE: i32 = 1;
 pub const TINE_STDIO_NULL: i32 = 2;
 /// The descriptor in `stdin_fd`, `stdout_fd`, `stderr_fd`.
 pub const TINE_STDIO_FD: i32 = 3;
-/// The file in `stdin_path`, `stdout_path`, `stderr_path`; created or truncated for output.
+/// The file in `stdin_path`, `stdout_path`, `stderr_path`, as seen from this program's directory; created or truncated for output.
 pub const TINE_STDIO_PATH: i32 = 4;
 /// As TINE_STDIO_PATH, written to at its end.
 pub const TINE_STDIO_APPEND: i32 = 5;
@@ -60,7 +60,7 @@ pub const TINE_STDIO_STDOUT: i32 = 6;
 
 /// The command leads a new process group.
 pub const TINE_SPAWN_NEW_GROUP: u32 = 1;
-/// The command leads a new session.
+/// The command leads a new session, and a new process group with it.
 pub const TINE_SPAWN_NEW_SESSION: u32 = 2;
 /// The command is killed when this process ends.
 pub const TINE_SPAWN_KILL_ON_PARENT_DEATH: u32 = 4;
@@ -68,7 +68,7 @@ pub const TINE_SPAWN_KILL_ON_PARENT_DEATH: u32 = 4;
 pub const TINE_SPAWN_KILL_TREE: u32 = 8;
 /// The command inherits every descriptor that is not close-on-exec.
 pub const TINE_SPAWN_INHERIT_ALL_FDS: u32 = 16;
-/// The command keeps the caller's signal mask and ignored signals.
+/// The command keeps the calling thread's signal mask and what the caller ignores. Else nothing is blocked and nothing ignored.
 pub const TINE_SPAWN_KEEP_SIGNALS: u32 = 32;
 /// `umask` counts.
 pub const TINE_SPAWN_SET_UMASK: u32 = 64;
@@ -99,13 +99,16 @@ pub struct tine_rlimit_t {
 }
 
 /// How to start a command. Start from TINE_SPAWN_OPTIONS_INIT.
+///
+/// Order: group or session, nice, affinity, umask, descriptors, limits, groups, gid, uid, cwd. What needs a right is done before the
+/// user changes; the directory is entered with the new user's rights.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_spawn_options_t {
     pub size: usize,
-    /// NULL = argv[0].
+    /// NULL = argv[0]. Without a slash: looked for in PATH.
     pub executable: *const c_char,
-    /// NULL = the caller's.
+    /// NULL = the caller's. A relative `executable`, and relative entries of PATH, begin there.
     pub cwd: *const c_char,
     /// NULL-terminated "NAME=value"; NULL = the caller's.
     pub env: *const *const c_char,
@@ -114,15 +117,15 @@ pub struct tine_spawn_options_t {
     pub stdin_path: *const c_char,
     pub stdout_path: *const c_char,
     pub stderr_path: *const c_char,
-    /// Descriptors that the command gets besides the three.
+    /// Descriptors that the command gets besides the three, close-on-exec or not; 0, 1 and 2 where the stream's mode is INHERIT.
     pub fds: *const tine_fd_map_t,
     pub fd_count: usize,
     pub rlimits: *const tine_rlimit_t,
     pub rlimit_count: usize,
-    /// Supplementary groups, with TINE_SPAWN_SET_GID.
+    /// Supplementary groups, with TINE_SPAWN_SET_GID; none = the command has none.
     pub groups: *const u32,
     pub group_count: usize,
-    /// Bit mask of processors; NULL = the caller's.
+    /// Bit mask of processors; NULL = the calling thread's.
     pub affinity: *const u64,
     pub affinity_words: usize,
     /// Kept by tine_process_communicate() of each stream; 0 = all; the rest is drained and dropped.
@@ -136,11 +139,15 @@ pub struct tine_spawn_options_t {
     pub stderr_fd: i32,
     /// TINE_SPAWN_*.
     pub flags: u32,
+    /// Added to the caller's.
     pub nice: i32,
     /// 0 = the caller's; above 0: the command joins this group.
     pub process_group: i32,
+    /// With TINE_SPAWN_SET_UMASK.
     pub umask: u32,
+    /// With TINE_SPAWN_SET_UID: real, effective and saved. The groups stay, unless TINE_SPAWN_SET_GID is there, too.
     pub uid: u32,
+    /// With TINE_SPAWN_SET_GID: real, effective and saved.
     pub gid: u32,
 }
 
@@ -187,7 +194,7 @@ pub struct tine_exit_info_t {
     /// Processor time in microseconds, that of the children it waited for included.
     pub user_us: u64,
     pub system_us: u64,
-    /// The most memory it had. Unknown for function children: theirs begins at their parent's.
+    /// The most memory it had. The kernel counts from the parent's: unknown for function children, and for commands that had less.
     pub peak_rss_bytes: u64,
 }
 
@@ -407,7 +414,7 @@ pub unsafe extern "C" fn tine_process_pid(process: *const tine_process_t) -> i32
 /// The name of a process.
 ///
 /// @param process  The process.
-/// @return What the options said, else "Process-N"; valid as long as the handle; empty for NULL.
+/// @return What the options said, else "Process-N"; of a command its argv[0]; valid as long as the handle; empty for NULL.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_name(process: *const tine_process_t) -> *const c_char {
@@ -472,7 +479,8 @@ pub unsafe extern "C" fn tine_process_signal(process: *mut tine_process_t, signa
     guard::status(|| unsafe { handle::borrow(process, "process")? }.0.signal(signal))
 }
 
-/// Ends a process: SIGTERM, a grace, SIGKILL; afterwards it has ended and is reaped.
+/// Ends a process: SIGTERM, a grace, SIGKILL; afterwards it has ended and is reaped. Of a command that leads a process group, the whole
+/// group, which may also have outlived the command.
 ///
 /// @param process   The process.
 /// @param grace_ms  How long it may take to end by itself; 0 kills at once, TINE_FOREVER never.

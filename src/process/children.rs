@@ -23,6 +23,8 @@ const EXIT_GRACE_MS: u64 = 2_000;
 const LOOK_MS: u64 = 100;
 /// How much the kernel's counts of memory may be wrong: each processor keeps some for itself.
 const PEAK_SLACK: u64 = 1 << 20;
+/// How often a group is looked at whose leader has ended.
+const GROUP_LOOK_MS: u64 = 10;
 /// What the kernel may need between two steps of a process's end.
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -44,7 +46,16 @@ pub(super) struct Child {
     freed: AtomicBool,
     /// The library ended it, at the caller's wish: a death by signal is its doing.
     pub(super) stopping: AtomicBool,
-    end: Mutex<Option<End>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Known once it has ended.
+    end: Option<End>,
+    reaped: bool,
+    /// How many need its number to stay its own: it is not reaped meanwhile.
+    pins: u32,
 }
 
 /// What a child is.
@@ -59,7 +70,6 @@ pub(super) enum What {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Command {
     /// It leads a process group.
-    #[expect(dead_code, reason = "the next step")]
     pub(super) leads: bool,
     /// The high-water mark of this process's memory when the command began: the kernel counts that as the command's.
     pub(super) peak_before: u64,
@@ -99,7 +109,7 @@ impl Child {
             what,
             freed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            end: Mutex::new(None),
+            state: Mutex::default(),
         });
         CHILDREN.with(|children| children.running.insert(id, child.clone()));
         child
@@ -136,33 +146,43 @@ impl Child {
     }
 
     /// Nothing panics under it, so it is never poisoned.
-    fn lock(&self) -> MutexGuard<'_, Option<End>> {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reaps the child if it has ended; answers how it did, `None` while it runs.
     pub(super) fn try_reap(&self) -> Option<End> {
-        let mut end = self.lock();
-        if end.is_none() {
-            *end = self.reap();
-            if end.is_some() {
-                // The list's share is dropped outside of its lock.
-                drop(CHILDREN.with(|children| {
-                    let child = children.running.remove(&self.id);
-                    children.freed -= usize::from(child.is_some() && self.freed.load(Relaxed));
-                    child
-                }));
-            }
+        let mut state = self.lock();
+        if state.reaped || (state.pins > 0 && state.end.is_some()) {
+            return state.end;
         }
-        *end
+        let take = if state.pins > 0 { wait::peek } else { wait::reap };
+        let seen = self.look(take);
+        state.end = state.end.or(seen);
+        if state.end.is_some() && state.pins == 0 {
+            state.reaped = true;
+            // The list's share is dropped outside of its lock.
+            drop(CHILDREN.with(|children| {
+                let child = children.running.remove(&self.id);
+                children.freed -= usize::from(child.is_some() && self.freed.load(Relaxed));
+                child
+            }));
+        }
+        state.end
+    }
+
+    /// Its number stays its own until the answer is dropped, unless the host itself reaps it.
+    fn pin(&self) -> Pin<'_> {
+        self.lock().pins += 1;
+        Pin(self)
     }
 
     /// Under the lock: nobody else of ours reaps it meanwhile.
-    fn reap(&self) -> Option<End> {
+    fn look(&self, take: fn(wait::Child) -> sys::errno::Result<Seen>) -> Option<End> {
         if !self.number_is_its_own() {
             return self.reaped_by_others();
         }
-        match wait::reap(self.watch.child(self.pid)) {
+        match take(self.watch.child(self.pid)) {
             Ok(Seen::Ended { ending, usage, .. }) => Some(End { ending: Some(ending), usage: Some(usage) }),
             Ok(Seen::Nothing | Seen::Stopped { .. }) => None,
             Ok(Seen::NotOurs) | Err(_) => self.reaped_by_others(),
@@ -223,8 +243,8 @@ impl Child {
             }
         }
         // Under the lock nobody of ours reaps it, so its number stays its own.
-        let end = self.lock();
-        if end.is_some() || !self.number_is_its_own() {
+        let state = self.lock();
+        if state.end.is_some() || !self.number_is_its_own() {
             return Ok(false);
         }
         signal::send_to_child(self.pid, signal).map_err(|errno| self.send_failure(errno, signal))
@@ -235,18 +255,76 @@ impl Child {
         sys::failure(errno, format_args!("process {}: signal {signal}", self.pid))
     }
 
-    /// TERM, a grace, KILL; answers whether it ended.
+    /// TERM, a grace, KILL; answers whether it ended. Of one that leads a group the whole group, also when it has ended itself.
     pub(super) fn stop(&self, grace: &Deadline) -> Result<bool> {
-        if self.try_reap().is_some() {
+        let leads = matches!(self.what, What::Command(Command { leads: true, .. }));
+        let ended = self.try_reap().is_some();
+        if ended && !leads {
             return Ok(true);
         }
-        self.stopping.store(true, Relaxed);
-        self.send(signal::TERM)?;
-        if self.wait(grace)?.is_some() {
-            return Ok(true);
+        if !ended {
+            self.stopping.store(true, Relaxed);
         }
-        self.send(signal::KILL)?;
+        if leads {
+            let _pin = self.pin();
+            self.send_to_group(signal::TERM)?;
+            if self.wait(grace)?.is_none() || !self.group_has_ended(grace)? {
+                self.send_to_group(signal::KILL)?;
+            }
+        } else {
+            self.send(signal::TERM)?;
+            if self.wait(grace)?.is_none() {
+                self.send(signal::KILL)?;
+            }
+        }
         Ok(self.wait(&Deadline::new(Timeout::Millis(KILL_MS)))?.is_some())
+    }
+
+    /// `false`: nobody is in its group any more, or nobody can say whether what has that number is its group.
+    fn send_to_group(&self, signal: i32) -> Result<bool> {
+        let failure = |errno| sys::failure(errno, format_args!("process group {}: signal {signal}", self.pid));
+        if let Some(sent) = self.signal_group_by_fd(signal) {
+            return sent.map_err(failure);
+        }
+        let state = self.lock();
+        let own = !state.reaped && self.number_is_its_own();
+        if !own || !matches!(wait::peek(self.watch.child(self.pid)), Ok(Seen::Nothing | Seen::Ended { .. })) {
+            return Ok(false);
+        }
+        signal::send_to_group(self.pid, signal).map_err(failure)
+    }
+
+    fn signal_group_by_fd(&self, signal: i32) -> Option<sys::errno::Result<bool>> {
+        match &self.watch {
+            Watch::Pidfd(fd) => pidfd::signal_group(fd, signal),
+            Watch::Pipe { .. } => None,
+        }
+    }
+
+    /// Waits until nobody is in the group that it led; `false`: the time ran out.
+    fn group_has_ended(&self, deadline: &Deadline) -> Result<bool> {
+        loop {
+            // Zombies count here, and not below.
+            if matches!(self.signal_group_by_fd(0), Some(Ok(false))) {
+                return Ok(true);
+            }
+            match process::group_lives(self.pid) {
+                Some(false) => return Ok(true),
+                Some(true) if !deadline.passed() => {}
+                // Without /proc nobody can say when to stop waiting.
+                _ => return Ok(false),
+            }
+            poll::readable(&[], &deadline.at_most(GROUP_LOOK_MS))?;
+        }
+    }
+}
+
+struct Pin<'a>(&'a Child);
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.0.lock().pins -= 1;
+        self.0.try_reap();
     }
 }
 

@@ -70,10 +70,20 @@ pub fn open(pid: i32) -> Result<Option<OwnedFd>> {
 
 /// Sends a signal; `false`: the process has ended. Fails with an errno.
 pub fn send_signal(pidfd: &impl AsRawFd, signal: i32) -> errno::Result<bool> {
+    send(pidfd, signal, 0)
+}
+
+/// The same for the group that the process leads, or led: `false`: nobody is in it any more. `None`: the kernel (below 6.9) cannot.
+pub fn signal_group(pidfd: &impl AsRawFd, signal: i32) -> Option<errno::Result<bool>> {
+    const PROCESS_GROUP: u32 = 1 << 2;
+    let sent = send(pidfd, signal, PROCESS_GROUP);
+    (!matches!(sent, Err(libc::EINVAL | libc::ENOSYS))).then_some(sent)
+}
+
+fn send(pidfd: &impl AsRawFd, signal: i32, flags: u32) -> errno::Result<bool> {
+    let nothing = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null siginfo means: as kill(2) would.
-    let result =
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0) };
-    match result {
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, nothing, flags) } {
         0 => Ok(true),
         _ if errno() == libc::ESRCH => Ok(false),
         _ => Err(errno()),

@@ -81,6 +81,19 @@ pub fn has_ended(pid: i32) -> bool {
     after_name.and_then(|at| text.get(at + 2)).is_some_and(|state| b"ZX".contains(state))
 }
 
+/// Whether a process that is no zombie is in this group; `None` without /proc. Not async-signal-safe.
+pub fn group_lives(group: i32) -> Option<bool> {
+    let lives = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.ok()?.file_name().to_str()?.parse::<i32>().ok()?;
+        let text = std::fs::read(format!("/proc/{path}/stat")).ok()?;
+        let fields = &text[text.iter().rposition(|&byte| byte == b')')? + 2..];
+        let mut fields = fields.split(|&byte| byte == b' ');
+        let (state, own) = (fields.next()?, fields.nth(FIELD_GROUP - FIELD_STATE - 1)?);
+        Some(own == group.to_string().as_bytes() && !matches!(state, b"Z" | b"X"))
+    };
+    Some(std::fs::read_dir("/proc").ok()?.any(|entry| lives(entry) == Some(true)))
+}
+
 /// A short string made without allocation; `None` where it does not fit.
 pub(super) fn write_path<'a>(buffer: &'a mut [u8; 32], text: std::fmt::Arguments) -> Option<&'a CStr> {
     let mut writer = Cursor { buffer: &mut buffer[..31], at: 0 };
@@ -90,6 +103,7 @@ pub(super) fn write_path<'a>(buffer: &'a mut [u8; 32], text: std::fmt::Arguments
 
 /// Fields of proc_pid_stat(5), counted from 1.
 const FIELD_STATE: usize = 3;
+const FIELD_GROUP: usize = 5;
 const FIELD_THREADS: usize = 20;
 const FIELD_START_TIME: usize = 22;
 
@@ -161,5 +175,8 @@ mod tests {
         assert!(start_time(pid()).unwrap() > 0);
         assert_eq!(start_time(0), None);
         assert_eq!(is_stopped(pid()), Some(false));
+        // SAFETY: no arguments.
+        assert_eq!(group_lives(unsafe { libc::getpgrp() }), Some(true));
+        assert_eq!(group_lives(i32::MAX), Some(false));
     }
 }

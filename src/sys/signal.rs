@@ -129,6 +129,19 @@ pub fn send_to_child(pid: i32, signal: i32) -> Result<bool> {
     if pid <= 1 {
         return Err(libc::EINVAL);
     }
+    kill(pid, signal)
+}
+
+/// The same for the whole group that such a child leads.
+pub fn send_to_group(leader: i32, signal: i32) -> Result<bool> {
+    // Never everybody.
+    if leader <= 1 {
+        return Err(libc::EINVAL);
+    }
+    kill(-leader, signal)
+}
+
+fn kill(pid: i32, signal: i32) -> Result<bool> {
     // SAFETY: plain numbers.
     match unsafe { libc::kill(pid, signal) } {
         0 => Ok(true),

@@ -6,10 +6,12 @@
 
 mod child;
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::*};
 
@@ -242,7 +244,10 @@ fn attempt(plan: &mut Plan, shared: bool, by_pidfd: bool) -> Result<Option<Start
 
 /// The descriptor of a child that runs, or else it is ended.
 fn held(pid: i32, own_fd: Option<OwnedFd>) -> Result<OwnedFd> {
-    let Some(own_fd) = own_fd.or(pidfd::open(pid)?) else {
+    let Some(own_fd) = own_fd else {
+        // No kernel with pidfd_open leaves it out, but an emulator might.
+        let _ = signal::send_to_child(pid, signal::KILL);
+        let _ = wait::reap_blocking(Child::Pid(pid));
         return Err(failure(libc::ENOSYS, "clone(CLONE_PIDFD)"));
     };
     if own_fd.as_raw_fd() > 2 {
@@ -302,10 +307,13 @@ fn describe(plan: &Plan, report: Report) -> Error {
         Step::Uid => failure(errno, format_args!("setuid {}", plan.uid.unwrap_or_default())),
         Step::Cwd => failure(errno, format_args!("chdir to \"{}\"", plan.cwd.unwrap_or_default().to_string_lossy())),
         Step::Exec => {
-            let path = plan.paths.pointers()[0];
-            match plan.searched || path.is_null() {
-                true => failure(errno, "exec, after a search of PATH"),
-                false => failure(errno, format_args!("exec of \"{}\"", text(path))),
+            let paths = plan.paths.pointers().iter().filter(|path| !path.is_null()).map(|&path| text(path));
+            let folder = plan.cwd.map_or(Path::new(""), |cwd| Path::new(OsStr::from_bytes(cwd.to_bytes())));
+            let mut there = paths.clone().filter(|path| folder.join(path).exists());
+            match (errno, there.next()) {
+                (libc::ENOENT, Some(path)) => failure(errno, format_args!("exec of \"{path}\", whose interpreter is missing")),
+                _ if plan.searched => failure(errno, "exec, searched for in PATH"),
+                _ => failure(errno, format_args!("exec of \"{}\"", paths.collect::<String>())),
             }
         }
     }
