@@ -740,11 +740,12 @@ typedef struct tine_submit_options_t {
      */
     void *user_data;
     /**
-     * Running time, then the worker is stopped; 0 = no limit. Not in this version.
+     * Running time, from when a worker begins the task; then its worker is killed and replaced, and the task ends as
+     * TINE_ETIMEDOUT. 0 = no limit.
      */
     int64_t timeout_ms;
     /**
-     * Running time, then tine_task_cancelled() turns true; 0 = no limit. Not in this version.
+     * Running time, then tine_task_cancelled() turns true; 0 = no limit.
      */
     int64_t soft_timeout_ms;
     /**
@@ -1716,7 +1717,7 @@ tine_status_t tine_pool_apply(struct tine_pool_t *pool,
  * @param options    NULL = defaults.
  * @param out_async  To wait for it; free it with tine_async_free(). May be NULL.
  * @return TINE_OK; TINE_EFULL: max_pending tasks are pending and none has ended in time; TINE_EINVAL; TINE_ECLOSED; TINE_EBROKEN;
- *         TINE_EFORKED; TINE_ENOSPC, TINE_ENOMEM: no room for the argument; TINE_ENOTSUP: not in this version; TINE_EINTR.
+ *         TINE_EFORKED; TINE_ENOSPC, TINE_ENOMEM: no room for the argument; TINE_EINTR.
  * @since 0.1.0
  */
 tine_status_t tine_pool_submit(struct tine_pool_t *pool,
@@ -1969,10 +1970,15 @@ bool tine_async_successful(const struct tine_async_t *async);
 tine_status_t tine_async_get(struct tine_async_t *async, int64_t timeout_ms, const struct tine_result_t **out_result);
 
 /**
- * Cancels a task that no worker has begun: it never runs and ends as TINE_ECANCELED.
+ * Cancels a task, and does not wait for its end.
+ *
+ * One that no worker has begun never runs. Of one that runs the worker is killed and replaced. If it has a soft_timeout_ms,
+ * tine_task_cancelled() turns true first, and the worker is killed only when the task goes on for as long as lies between its two
+ * limits (a second if it has no timeout_ms); if it returns before, it ends as what it returned. Otherwise it ends as
+ * TINE_ECANCELED.
  *
  * @param async  The async.
- * @return TINE_OK, also if the task has ended; TINE_ENOTSUP: it runs, and stopping it is not in this version; TINE_EFORKED.
+ * @return TINE_OK, also if the task has ended; TINE_EBROKEN: the pool's nursery does not answer; TINE_EFORKED.
  * @since 0.1.0
  */
 tine_status_t tine_async_cancel(struct tine_async_t *async);
@@ -1990,7 +1996,7 @@ void tine_async_free(struct tine_async_t *async);
  *
  * @param result  The result.
  * @return TINE_OK; TINE_ETASKFAILED: its function returned something other than 0, see tine_result_code(); TINE_EWORKERDIED: its
- *         worker died, see tine_result_exit_info(); TINE_ECANCELED; TINE_EMSGSIZE, TINE_ENOSPC, TINE_ENOMEM: its reply was lost.
+ *         worker died, see tine_result_exit_info(); TINE_ETIMEDOUT: its running time was over; TINE_ECANCELED; TINE_EMSGSIZE, TINE_ENOSPC, TINE_ENOMEM: its reply was lost.
  * @since 0.1.0
  */
 tine_status_t tine_result_status(const struct tine_result_t *result);

@@ -11,7 +11,7 @@ use super::queue::tine_bytes_t;
 use super::status::{self, TINE_OK, tine_status_t};
 use super::{arg, guard, handle, options};
 use crate::error::{Error, Kind, Result};
-use crate::pool::{Callbacks, Code, Failure, Job, Map, Options, Outcome, Pool, Stats, Submission, Task, TaskSpec};
+use crate::pool::{Callbacks, Code, Failure, Job, Limits, Map, Options, Outcome, Pool, Stats, Submission, Task, TaskSpec};
 use crate::sys::{Deadline, elf};
 use crate::timeout::Timeout;
 
@@ -124,9 +124,10 @@ pub struct tine_submit_options_t {
     pub error_callback: tine_result_fn,
     /// For both.
     pub user_data: *mut c_void,
-    /// Running time, then the worker is stopped; 0 = no limit. Not in this version.
+    /// Running time, from when a worker begins the task; then its worker is killed and replaced, and the task ends as
+    /// TINE_ETIMEDOUT. 0 = no limit.
     pub timeout_ms: i64,
-    /// Running time, then tine_task_cancelled() turns true; 0 = no limit. Not in this version.
+    /// Running time, then tine_task_cancelled() turns true; 0 = no limit.
     pub soft_timeout_ms: i64,
     /// Waiting for room; 0 = for ever.
     pub submit_timeout_ms: i64,
@@ -304,6 +305,7 @@ struct SubmitOptions {
     callbacks: Option<Callbacks>,
     id: u64,
     attempts: u32,
+    limits: Limits,
     room: Deadline,
 }
 
@@ -311,8 +313,10 @@ unsafe fn read_submit_options(options: *const tine_submit_options_t) -> Result<S
     // SAFETY: contract O.
     let read = unsafe { options::read(options)? };
     let flags = arg::flags(read.flags, TINE_SUBMIT_TRY, "options.flags")?;
-    not_yet_number(read.timeout_ms as u64, "options.timeout_ms")?;
-    not_yet_number(read.soft_timeout_ms as u64, "options.soft_timeout_ms")?;
+    let limits = Limits {
+        timeout_ms: running_time(read.timeout_ms, "options.timeout_ms")?,
+        soft_timeout_ms: running_time(read.soft_timeout_ms, "options.soft_timeout_ms")?,
+    };
     let room = match read.submit_timeout_ms {
         _ if flags & TINE_SUBMIT_TRY != 0 => Timeout::Try,
         0 => Timeout::Forever,
@@ -322,7 +326,15 @@ unsafe fn read_submit_options(options: *const tine_submit_options_t) -> Result<S
     let (success, error) = (address(read.callback), address(read.error_callback));
     let user_data = read.user_data.expose_provenance();
     let callbacks = (success != 0 || error != 0).then_some(Callbacks { success, error, user_data, invoke: call_back });
-    Ok(SubmitOptions { callbacks, id: read.task_id, attempts: read.max_attempts, room: Deadline::new(room) })
+    Ok(SubmitOptions { callbacks, id: read.task_id, attempts: read.max_attempts, limits, room: Deadline::new(room) })
+}
+
+/// Milliseconds; 0 = without limit, and so is TINE_FOREVER.
+fn running_time(millis: i64, name: &'static str) -> Result<u64> {
+    match arg::time(millis, name)? {
+        Timeout::Millis(millis) => Ok(millis),
+        Timeout::Try | Timeout::Forever => Ok(0),
+    }
 }
 
 /// The job behind an async or a result.
@@ -495,7 +507,8 @@ pub unsafe extern "C" fn tine_pool_apply(
     guard::status(|| {
         // SAFETY: contracts H and B.
         let (pool, argument) = unsafe { (handle::borrow(pool, "pool")?.0.share(), arg::bytes(arg, arg_len, "arg")?) };
-        let spec = TaskSpec { function: function(r#fn)?, argument, attempts: 1, items: 0, result_size: None };
+        let spec =
+            TaskSpec { function: function(r#fn)?, argument, attempts: 1, items: 0, result_size: None, limits: Limits::default() };
         let job = pool.apply(spec, arg::timeout(timeout_ms)?)?;
         // SAFETY: contract O.
         unsafe { give(job, out_result) };
@@ -512,7 +525,7 @@ pub unsafe extern "C" fn tine_pool_apply(
 /// @param options    NULL = defaults.
 /// @param out_async  To wait for it; free it with tine_async_free(). May be NULL.
 /// @return TINE_OK; TINE_EFULL: max_pending tasks are pending and none has ended in time; TINE_EINVAL; TINE_ECLOSED; TINE_EBROKEN;
-///         TINE_EFORKED; TINE_ENOSPC, TINE_ENOMEM: no room for the argument; TINE_ENOTSUP: not in this version; TINE_EINTR.
+///         TINE_EFORKED; TINE_ENOSPC, TINE_ENOMEM: no room for the argument; TINE_EINTR.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_submit(
@@ -527,7 +540,8 @@ pub unsafe extern "C" fn tine_pool_submit(
         // SAFETY: contracts H, B, O and C.
         let (pool, argument, options) =
             unsafe { (handle::borrow(pool, "pool")?.0.share(), arg::bytes(arg, arg_len, "arg")?, read_submit_options(options)?) };
-        let spec = TaskSpec { function: function(r#fn)?, argument, attempts: options.attempts, items: 0, result_size: None };
+        let (attempts, limits) = (options.attempts, options.limits);
+        let spec = TaskSpec { function: function(r#fn)?, argument, attempts, items: 0, result_size: None, limits };
         let submission = Submission { spec, callbacks: options.callbacks, id: options.id, handle: !out_async.is_null() };
         let job = pool.submit(&submission, &options.room)?;
         // SAFETY: contract O.
@@ -884,10 +898,15 @@ pub unsafe extern "C" fn tine_async_get(
     })
 }
 
-/// Cancels a task that no worker has begun: it never runs and ends as TINE_ECANCELED.
+/// Cancels a task, and does not wait for its end.
+///
+/// One that no worker has begun never runs. Of one that runs the worker is killed and replaced. If it has a soft_timeout_ms,
+/// tine_task_cancelled() turns true first, and the worker is killed only when the task goes on for as long as lies between its two
+/// limits (a second if it has no timeout_ms); if it returns before, it ends as what it returned. Otherwise it ends as
+/// TINE_ECANCELED.
 ///
 /// @param async  The async.
-/// @return TINE_OK, also if the task has ended; TINE_ENOTSUP: it runs, and stopping it is not in this version; TINE_EFORKED.
+/// @return TINE_OK, also if the task has ended; TINE_EBROKEN: the pool's nursery does not answer; TINE_EFORKED.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_async_cancel(r#async: *mut tine_async_t) -> tine_status_t {
@@ -911,7 +930,7 @@ pub unsafe extern "C" fn tine_async_free(r#async: *mut tine_async_t) {
 ///
 /// @param result  The result.
 /// @return TINE_OK; TINE_ETASKFAILED: its function returned something other than 0, see tine_result_code(); TINE_EWORKERDIED: its
-///         worker died, see tine_result_exit_info(); TINE_ECANCELED; TINE_EMSGSIZE, TINE_ENOSPC, TINE_ENOMEM: its reply was lost.
+///         worker died, see tine_result_exit_info(); TINE_ETIMEDOUT: its running time was over; TINE_ECANCELED; TINE_EMSGSIZE, TINE_ENOSPC, TINE_ENOMEM: its reply was lost.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_result_status(result: *const tine_result_t) -> tine_status_t {

@@ -220,6 +220,9 @@ impl From<ExitInfo> for tine_exit_info_t {
             reason: match info.reason {
                 Some(Reason::Exit) => TINE_REASON_EXIT,
                 Some(Reason::Signal) => TINE_REASON_SIGNAL,
+                Some(Reason::Timeout) => TINE_REASON_TIMEOUT,
+                Some(Reason::Canceled) => TINE_REASON_CANCELED,
+                Some(Reason::Memory) => TINE_REASON_MEMORY,
                 Some(Reason::Stopped) => TINE_REASON_STOPPED,
                 Some(Reason::Terminated) => TINE_REASON_TERMINATED,
                 None => 0,

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::sys::{file, memory};
 
 /// The longest argument in a record.
-pub const INLINE: usize = 64;
+pub const INLINE: usize = 48;
 /// Pieces of the arena are 128 bytes, 256, …, 64 KiB.
 const SMALLEST: u32 = 7;
 const LARGEST: u32 = 16;

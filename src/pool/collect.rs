@@ -2,20 +2,24 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::thread;
+use std::time::Duration;
 
 use super::board::phase;
+use super::ending::HEARING_MS;
 use super::host::{Cursor, Host, Lifecycle, Readers, State};
 use super::journal::seed;
 use super::message::{self, Message};
 use super::roll::{self, explain, stage};
 use super::table::WorkerState;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::log::{self, Level};
 use crate::process::{ExitInfo, Reason};
 use crate::shm::Words;
-use crate::sys::now;
 use crate::sys::thread::Thread;
 use crate::sys::wait::Ending;
+use crate::sys::{Deadline, now};
+use crate::timeout::Timeout;
 
 /// Entries that are taken in at a time: who submits does not wait longer for the lock than these take.
 const BATCH: usize = 64;
@@ -125,7 +129,11 @@ impl Host {
         };
         let worker = state.table.workers[place];
         let death = roll::read_exit(w, line);
-        let kind = if death.reason == Some(Reason::Terminated) { Kind::Canceled } else { Kind::WorkerDied };
+        let kind = match death.reason {
+            Some(Reason::Terminated | Reason::Canceled) => Kind::Canceled,
+            Some(Reason::Timeout) => Kind::TimedOut,
+            _ => Kind::WorkerDied,
+        };
         let partial = worker.chunk.and_then(|(unit, length)| cursor.reader.unfinished(unit, length));
         state.table.retire(w, place as u32, death, kind, partial);
         // It may have written over what everybody may write, and its claims are nobody's now.
@@ -133,7 +141,9 @@ impl Host {
         if lost > 1 {
             state.notes.push((Level::Warn, format!("{}: {lost} claims were written over", self.name)));
         }
-        if kind == Kind::WorkerDied && !worker.left {
+        if let Some(why) = ordered(&death) {
+            state.notes.push((Level::Info, format!("{}: worker {} was ended: {why}", self.name, worker.pid)));
+        } else if kind == Kind::WorkerDied && !worker.left {
             let note = format!("{}: worker {} ended: {}", self.name, worker.pid, describe(&death, &worker));
             state.notes.push((Level::Info, note));
             state.worker_deaths += 1;
@@ -204,11 +214,42 @@ impl Host {
         }
     }
 
+    /// Tells the nursery something that must not be lost. Under no lock: there may be no room for a while.
+    pub(super) fn order(&self, kind: u32, argument: i64) -> Result<()> {
+        let deadline = Deadline::new(Timeout::Millis(HEARING_MS));
+        loop {
+            {
+                let mut state = self.lock()?;
+                state.commands = state.commands.wrapping_add(1).max(1);
+                if message::send(&self.socket, Message { kind, number: state.commands, argument }) {
+                    return Ok(());
+                }
+            }
+            if self.nursery_is_gone() {
+                return self.end();
+            }
+            if deadline.passed() {
+                return Err(Error::new(Kind::Broken, format!("{}: its nursery does not answer", self.name)));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Tells the nursery something; answers the number of the command.
     pub(super) fn command(&self, state: &mut State, kind: u32, argument: i64) -> u32 {
         state.commands = state.commands.wrapping_add(1).max(1);
         message::send(&self.socket, Message { kind, number: state.commands, argument });
         state.commands
+    }
+}
+
+/// Why the nursery ended a worker because of its task.
+fn ordered(death: &ExitInfo) -> Option<&'static str> {
+    match death.reason {
+        Some(Reason::Timeout) => Some("its task's running time was over"),
+        Some(Reason::Canceled) => Some("its task was cancelled"),
+        Some(Reason::Memory) => Some("it took more memory than it may"),
+        _ => None,
     }
 }
 

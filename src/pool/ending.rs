@@ -20,7 +20,7 @@ use crate::sys::{Deadline, fd, pidfd, poll, process, signal};
 use crate::timeout::Timeout;
 
 /// How long the nursery may take to hear a command, and how long after the grace to carry it out.
-const HEARING_MS: u64 = 2_000;
+pub(super) const HEARING_MS: u64 = 2_000;
 const ENDING_MS: u64 = 5_000;
 
 impl Host {

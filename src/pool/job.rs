@@ -48,6 +48,8 @@ impl Outcome {
         match (self.failure, self.death.as_ref().and_then(|death| death.ending)) {
             (Some(Kind::TaskFailed), _) => format!("its function returned {}", self.code),
             (Some(Kind::MessageSize), _) => "its reply is longer than result_size".to_owned(),
+            (Some(Kind::TimedOut), _) => "its running time was over".to_owned(),
+            (Some(Kind::Canceled), _) => "it was cancelled".to_owned(),
             (_, Some(Ending::Exited(code))) => format!("its worker ended with exit code {code}"),
             (_, Some(Ending::Signaled { signal, .. })) => format!("its worker was ended by signal {signal}"),
             (_, None) => "its worker died".to_owned(),

@@ -11,7 +11,7 @@ use super::board::Board;
 use super::delivery;
 use super::host::{Cursor, Host, Readers, State};
 use super::journal::{self, Reader};
-use super::memory::{Claims, Files, Sizes, Tasks};
+use super::memory::{Claims, Duties, Files, Sizes, Tasks};
 use super::message::{self, Message, Received};
 use super::nursery::{Child, Nursery};
 use super::roll::{Roll, explain, stage, step};
@@ -186,10 +186,11 @@ impl Pool {
         let (host_socket, socket) = socket::seqpacket_pair()?;
         let host_pidfd = pidfd::open_self()?;
         let child_signals = os::child_signal_fd()?;
+        let alarm = fd::eventfd()?;
 
         let mut kept: Vec<i32> = options.inherit_fds.clone();
         kept.extend([0, 1, 2]);
-        kept.extend([&bell, &socket, &child_signals, &tasks_for_workers].map(AsRawFd::as_raw_fd));
+        kept.extend([&bell, &socket, &child_signals, &alarm, &tasks_for_workers].map(AsRawFd::as_raw_fd));
         kept.extend(&journals);
         kept.extend(host_pidfd.as_ref().map(AsRawFd::as_raw_fd));
         kept.sort_unstable();
@@ -201,12 +202,14 @@ impl Pool {
             board: Arc::new(Board { tasks: nursery_tasks, claims: Claims::map(claims.as_fd(), &sizes)? }),
             roll: Roll::map(&roll_fd, sizes.places, Access::ReadWrite)?,
             worker_roll,
+            duties: Duties::create(sizes.places)?,
             journals,
             bell_fd: bell.as_raw_fd(),
             tasks_fd: tasks_for_workers.as_raw_fd(),
             host_fd: host_pidfd.as_ref().map_or(-1, AsRawFd::as_raw_fd),
             socket,
             child_signals,
+            alarm,
             kept,
             keep_all: options.inherit_all_fds,
             host_socket: host_socket.as_raw_fd(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::host::{Host, Submission};
 use super::job::{Job, Outcome};
 use super::table::TaskSpec;
+use super::task::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::shm::pool::ChunkHead;
 use crate::sys::Deadline;
@@ -112,6 +113,7 @@ impl Progress<'_, '_> {
             attempts: 1,
             items: count as u32,
             result_size: Some(self.map.result_size as u64),
+            limits: Limits::default(),
         };
         let submission = Submission { spec, callbacks: None, id: 0, handle: false };
         let job = host.submit(&submission, deadline).map_err(|error| match error.kind() {

@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::shm::pool::{Bell, ClaimHead, LANES, Receipt, TaskHead, TaskRecord};
+use crate::shm::pool::{Bell, ClaimHead, Duty, LANES, Receipt, TaskHead, TaskRecord};
 use crate::shm::{Array, View, Window, Word64};
 use crate::sys::memory::{self, Access};
+use crate::sys::thread::page_size;
 
 /// Where everything lies. The offsets of what grows are such that its memory can be made piece by piece.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +113,31 @@ impl Claims {
             claims: window.array(sizes.claims_at(), sizes.slots)?,
             window,
         })
+    }
+}
+
+/// What each process of the pool is doing, a page for each place: a worker keeps its own and no other.
+#[derive(Debug)]
+pub struct Duties {
+    window: Arc<Window>,
+    duties: Array<Duty>,
+}
+
+impl Duties {
+    pub fn create(places: usize) -> Result<Duties> {
+        let length = places * page_size();
+        let fd = memory::create(c"tine-pool:duties", length)?;
+        let window = Window::new(fd.as_fd(), length, Access::ReadWrite)?;
+        Ok(Duties { duties: window.array(0, length / size_of::<Duty>())?, window })
+    }
+
+    pub fn get(&self, place: usize) -> Option<&Duty> {
+        self.duties.get(place.checked_mul(page_size() / size_of::<Duty>())?)
+    }
+
+    /// For the process in a place.
+    pub fn keep_own(&self, place: usize) {
+        self.window.forbid_all_but(place * page_size(), page_size());
     }
 }
 

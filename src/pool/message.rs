@@ -9,6 +9,8 @@ use crate::sys::socket::{self, Refused, Take};
 pub const TERMINATE: u32 = 1;
 /// To the nursery: something on the host's memory has changed.
 pub const LOOK: u32 = 2;
+/// To the nursery: ends the worker that runs a task, the argument: {generation, slot}.
+pub const CANCEL: u32 = 4;
 /// To the host: the workers are there. The argument is the nursery's number.
 pub const STARTED: u32 = 3;
 

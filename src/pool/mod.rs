@@ -10,6 +10,7 @@
 //! | [`memory`] | what host and workers share: where it lies, how it grows |
 //! | [`board`] | how tasks pass from the host to the workers: the algorithms over shared words |
 //! | [`journal`] | what a worker has done |
+//! | [`duty`] | what a worker is doing, and who decides how that ends |
 //! | [`worker`], [`task`] | a worker's life; a task as its function sees it |
 //! | [`roll`] | what the nursery tells of itself and of the processes that it forks |
 //! | [`message`] | what host and nursery tell each other through their socket |
@@ -23,6 +24,7 @@
 //! | tasks | host | all | the order of tasks, their records and arguments; what the host has read of each journal; who sleeps in the host |
 //! | journal, one for each process | its worker, by write(2): it is not mapped there | host | which tasks it began and how they ended, with their results |
 //! | roll | nursery | all | who lives, who died of what |
+//! | duties, a page for each process | its process, nursery | both | what it is doing, since when |
 //! | claims | all | all | who takes which task, who sleeps, who searches: hints and bells |
 //! | table | host, private | host | the truth |
 //!
@@ -53,6 +55,13 @@
 //! names the life of its holder. Only where as many have died as may break the pool, the nursery waits until
 //! the host has counted them.
 //!
+//! # Limits
+//! A worker says on its page of the duties which task it begins, and when. The nursery ends it when its time is over or when the host
+//! cancels the task; the limits are in the task's record, which no worker can write. Who has decided that a task ends is settled by
+//! one exchange between the two ([`duty`]), so the signal never meets the next task. The nursery says how long it sleeps, and a
+//! worker that begins something with a shorter limit wakes it: with equal limits it wakes up once in so long, not once for each task.
+//! A task that is cancelled while it is being taken is not begun: its record says so before the nursery is told.
+//!
 //! # Sleeping
 //! Who sleeps says so before it looks for the last time, and who has something for it looks afterwards whether somebody sleeps;
 //! both with a fence between. Workers sleep on a word each, threads of the host on another, the delivery thread on a descriptor, for
@@ -68,6 +77,7 @@ pub mod arguments;
 pub mod board;
 pub mod collect;
 pub mod delivery;
+pub mod duty;
 pub mod ending;
 pub mod host;
 pub mod job;
@@ -88,4 +98,4 @@ pub use job::{Callbacks, Job, Outcome};
 pub use make::{Options, Pool};
 pub use map::{Failure, Map};
 pub use table::TaskSpec;
-pub use task::{Code, Task};
+pub use task::{Code, Limits, Task};

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::board::{Board, phase};
+use super::duty::{self, Lap};
 use super::journal;
+use super::memory::Duties;
 use super::message::{self, Message, Received};
 use super::roll::{self, Roll, stage, step};
-use super::task::Code;
+use super::task::{Code, Limits};
 use super::worker;
 use crate::process::Reason;
 use crate::shm::Words;
@@ -32,6 +34,8 @@ use crate::timeout::Timeout;
 const STOPPED_NS: u64 = 1_000_000_000;
 /// How long killed workers may take to die.
 const DYING_NS: u64 = 2_000_000_000;
+/// How long a task that is cancelled may take to end by itself, if it has a soft limit and no other.
+const CANCEL_GRACE_MS: u64 = 1_000;
 /// How often the host is looked at without pidfds.
 const LOOK_MS: u64 = 250;
 /// A worker that died before its initializer was done is replaced after this, and twice that the next time, up to a second.
@@ -50,6 +54,7 @@ pub struct Nursery {
     pub roll: Roll,
     /// For the workers.
     pub worker_roll: Roll,
+    pub duties: Duties,
     /// Descriptors, by their numbers: the host owns them, and in the copy the nursery does.
     pub journals: Vec<i32>,
     pub bell_fd: i32,
@@ -57,6 +62,8 @@ pub struct Nursery {
     pub host_fd: i32,
     pub socket: OwnedFd,
     pub child_signals: OwnedFd,
+    /// Workers ring when they begin something that has to be watched.
+    pub alarm: OwnedFd,
     /// Sorted: what stays open.
     pub kept: Vec<i32>,
     pub keep_all: bool,
@@ -85,6 +92,8 @@ pub struct Child {
     stopped: u64,
     /// Killed by the nursery, and why.
     killed: Option<Reason>,
+    /// A task that is cancelled, and when it has to have ended.
+    cancel: Option<(u64, u64)>,
 }
 
 /// What the nursery knows, beside what is on the roll.
@@ -204,6 +213,7 @@ impl Supervisor<'_> {
             self.reap();
             self.handle_messages();
             self.kill_stopped();
+            self.end_overdue();
             self.continue_shutdown();
             let leaving = self.nursery.board.phase(self.w) == phase::LEAVING;
             if leaving && self.shutdown == Shutdown::None {
@@ -215,6 +225,7 @@ impl Supervisor<'_> {
             }
             self.fill();
             self.sleep();
+            fd::clear(self.nursery.alarm.as_raw_fd());
             if self.host_is_gone() {
                 self.end_all();
             }
@@ -325,6 +336,9 @@ impl Supervisor<'_> {
         let (Some(child), Some(latest)) = (self.children.get_mut(place), roll.latest.get(place)) else { return Ok(()) };
         let life = child.life.wrapping_add(1);
         let Some(line) = roll.line(place, life) else { return Ok(()) };
+        if let Some(duty) = self.nursery.duties.get(place) {
+            duty::clear(w, duty);
+        }
         self.forks += 1;
         w.store(&line.worker, worker, Relaxed);
         w.store(&line.first_unit, unit, Relaxed);
@@ -422,8 +436,10 @@ impl Supervisor<'_> {
         loop {
             match message::receive(&self.nursery.socket) {
                 Received::Message(Message { kind, number, argument }) => {
-                    if kind == message::TERMINATE {
-                        self.begin_shutdown(argument);
+                    match kind {
+                        message::TERMINATE => self.begin_shutdown(argument),
+                        message::CANCEL => self.cancel(argument as u64),
+                        _ => {}
                     }
                     let heard = &self.nursery.roll.head.heard;
                     self.w.store(heard, number, Release);
@@ -486,34 +502,109 @@ impl Supervisor<'_> {
             child.stopped = 0;
             // Without /proc it is taken for true: it was stopped when the kernel said so.
             if !self.nursery.proc_is_ours || process::is_stopped(child.pid).unwrap_or(true) {
-                child.killed = Some(Reason::Stopped);
+                child.killed.get_or_insert(Reason::Stopped);
                 let _ = signal::send_to_child(child.pid, signal::KILL);
             }
         }
     }
 
+    /// What the worker in a place is running, if it says something that can be.
+    fn lap(&self, place: usize) -> Option<(Lap, Limits)> {
+        let (w, nursery) = (self.w, self.nursery);
+        let lap = duty::running(w, nursery.duties.get(place)?)?;
+        let tasks = &nursery.board.tasks;
+        if lap.task.slot >= w.load(&tasks.head.records, Acquire) {
+            return None;
+        }
+        let record = tasks.records.get(lap.task.slot as usize)?;
+        (w.load64(&record.sequence, Relaxed) as u32 == lap.task.generation).then(|| (lap, Limits::of(w, record)))
+    }
+
+    /// The host does not want the task any more. A worker that is about to begin it sees that for itself.
+    fn cancel(&mut self, task: u64) {
+        self.w.fence();
+        for place in 0..self.children.len() {
+            let Some((lap, limits)) = self.lap(place) else { continue };
+            if duty::name_of(lap.task.slot, lap.task.generation) != task {
+                continue;
+            }
+            let grace = match limits {
+                Limits { soft_timeout_ms: 0, .. } => 0,
+                Limits { timeout_ms: 0, .. } => CANCEL_GRACE_MS,
+                Limits { timeout_ms, soft_timeout_ms } => timeout_ms.saturating_sub(soft_timeout_ms),
+            };
+            self.children[place].cancel = Some((task, now().saturating_add(grace.saturating_mul(1_000_000))));
+        }
+    }
+
+    /// Why and when the worker in a place has to be ended because of what it is running.
+    fn limit(&self, place: usize) -> Option<(u64, Reason, Lap)> {
+        let child = self.children.get(place).filter(|child| child.pid != 0 && child.killed.is_none())?;
+        let (lap, limits) = self.lap(place)?;
+        // What begins later than now was written by somebody else.
+        let timeout = limits.end(lap.began).map(|end| (if lap.began <= now() { end } else { 0 }, Reason::Timeout));
+        let name = duty::name_of(lap.task.slot, lap.task.generation);
+        let cancel = child.cancel.filter(|&(task, _)| task == name).map(|(_, end)| (end, Reason::Canceled));
+        let first = timeout.into_iter().chain(cancel).min_by_key(|&(end, _)| end);
+        first.map(|(end, why)| (end, why, lap))
+    }
+
+    /// Ends the workers that run what has to have ended.
+    fn end_overdue(&mut self) {
+        for place in 0..self.children.len() {
+            let Some(duty) = self.nursery.duties.get(place) else { continue };
+            if duty::is_spoilt(self.w, duty) {
+                // Nobody could say any more how long it runs.
+                if let Some(child) = self.children.get(place).filter(|child| child.pid != 0) {
+                    let _ = signal::send_to_child(child.pid, signal::KILL);
+                }
+                continue;
+            }
+            let overdue = self.limit(place).filter(|&(end, ..)| end <= now());
+            let Some((_, why, lap)) = overdue else { continue };
+            // Otherwise it has ended at the last moment.
+            if duty::condemn(self.w, duty, &lap) {
+                self.kill(place, why);
+            }
+        }
+    }
+
+    fn kill(&mut self, place: usize, why: Reason) {
+        if let Some(child) = self.children.get_mut(place).filter(|child| child.pid != 0) {
+            child.killed.get_or_insert(why);
+            let _ = signal::send_to_child(child.pid, signal::KILL);
+        }
+    }
+
+    /// When something has to be done by itself; u64::MAX = never.
+    fn next_time(&self) -> u64 {
+        let stopped = self.children.iter().filter(|child| child.stopped != 0).map(|child| child.stopped + STOPPED_NS);
+        let limits = (0..self.children.len()).filter_map(|place| self.limit(place)).map(|(end, ..)| end);
+        let shutdown = match self.shutdown {
+            Shutdown::Terminating(time) | Shutdown::Killing(time) => Some(time),
+            Shutdown::None => None,
+        };
+        let backoff = Some(self.backoff_until).filter(|&until| until > now());
+        let look = (self.nursery.host_fd < 0).then(|| now() + LOOK_MS * 1_000_000);
+        stopped.chain(limits).chain(shutdown).chain(backoff).chain(look).min().unwrap_or(u64::MAX)
+    }
+
     /// Until something happens or has to be done.
     fn sleep(&self) {
-        let nursery = self.nursery;
-        let mut until = self.children.iter().filter(|child| child.stopped != 0).map(|child| child.stopped + STOPPED_NS).min();
-        let mut at = |time: u64| until = Some(until.map_or(time, |until: u64| until.min(time)));
-        if let Shutdown::Terminating(time) | Shutdown::Killing(time) = self.shutdown {
-            at(time);
-        }
-        if self.backoff_until > now() {
-            at(self.backoff_until);
-        }
-        if nursery.host_fd < 0 {
-            at(now() + LOOK_MS * 1_000_000);
-        }
-        let timeout = match until.filter(|&until| until < u64::MAX) {
-            Some(until) => Timeout::Millis(until.saturating_sub(now()).div_ceil(1_000_000)),
-            None => Timeout::Forever,
+        let (nursery, wakes_at) = (self.nursery, &self.nursery.roll.head.wakes_at);
+        self.w.store64(wakes_at, self.next_time(), SeqCst);
+        // Who begins something after this sees how long the sleep is, and what was begun before is seen now.
+        self.w.fence();
+        let until = self.next_time();
+        let timeout = match until {
+            u64::MAX => Timeout::Forever,
+            until => Timeout::Millis(until.saturating_sub(now()).div_ceil(1_000_000)),
         };
-        let (socket, child_signals) = (nursery.socket.as_raw_fd(), nursery.child_signals.as_raw_fd());
+        let fds = [&nursery.socket, &nursery.child_signals, &nursery.alarm].map(AsRawFd::as_raw_fd);
         let deadline = Deadline::new(timeout);
         // All signals are blocked and the descriptors are open: it cannot fail.
-        let _ = poll::readable(&[socket, child_signals, nursery.host_fd], &deadline);
+        let _ = poll::readable(&[fds[0], fds[1], fds[2], nursery.host_fd], &deadline);
+        self.w.store64(wakes_at, 0, Relaxed);
     }
 
     fn host_is_gone(&self) -> bool {

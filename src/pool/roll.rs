@@ -52,6 +52,10 @@ mod fate {
     pub const STOPPED: u32 = 4;
     /// By the nursery, because the host said so.
     pub const TERMINATED: u32 = 5;
+    /// By the nursery, because of its task.
+    pub const TIMEOUT: u32 = 6;
+    pub const CANCELED: u32 = 7;
+    pub const MEMORY: u32 = 8;
 }
 
 /// Writes down how a process ended, before its line says that it has. `ordered`: why the nursery ended it.
@@ -64,7 +68,10 @@ pub fn write_exit(w: Thread, line: &RollLine, ending: Ending, ordered: Option<Re
     let fate = match ordered {
         Some(Reason::Stopped) => fate::STOPPED,
         Some(Reason::Terminated) => fate::TERMINATED,
-        _ => fate,
+        Some(Reason::Timeout) => fate::TIMEOUT,
+        Some(Reason::Canceled) => fate::CANCELED,
+        Some(Reason::Memory) => fate::MEMORY,
+        Some(Reason::Exit | Reason::Signal) | None => fate,
     };
     w.store(&line.status, status as u32, Relaxed);
     w.store(&line.fate, fate, Relaxed);
@@ -76,12 +83,18 @@ pub fn write_exit(w: Thread, line: &RollLine, ending: Ending, ordered: Option<Re
 /// How the process ended whose line says that it has.
 pub fn read_exit(w: Thread, line: &RollLine) -> ExitInfo {
     let (status, fate) = (w.load(&line.status, Relaxed) as i32, w.load(&line.fate, Relaxed));
-    let (ending, reason) = match fate {
-        fate::EXITED => (Ending::Exited(status), Reason::Exit),
-        fate::DUMPED => (Ending::Signaled { signal: status, core: true }, Reason::Signal),
-        fate::STOPPED => (Ending::Signaled { signal: status, core: false }, Reason::Stopped),
-        fate::TERMINATED => (Ending::Signaled { signal: status, core: false }, Reason::Terminated),
-        _ => (Ending::Signaled { signal: status, core: false }, Reason::Signal),
+    let ending = match fate {
+        fate::EXITED => Ending::Exited(status),
+        _ => Ending::Signaled { signal: status, core: fate == fate::DUMPED },
+    };
+    let reason = match fate {
+        fate::EXITED => Reason::Exit,
+        fate::STOPPED => Reason::Stopped,
+        fate::TERMINATED => Reason::Terminated,
+        fate::TIMEOUT => Reason::Timeout,
+        fate::CANCELED => Reason::Canceled,
+        fate::MEMORY => Reason::Memory,
+        _ => Reason::Signal,
     };
     let usage = Usage {
         user_us: w.load64(&line.user_us, Relaxed),

@@ -7,8 +7,10 @@ use std::sync::atomic::Ordering::{Acquire, SeqCst};
 use std::thread;
 use std::time::Duration;
 
+use super::duty;
 use super::host::{Host, Locked, Submission};
 use super::job::Job;
+use super::message;
 use super::table::{ArgumentAt, Table, TaskSpec};
 use crate::error::{Error, Kind, Result};
 use crate::shm::pool::BELLS;
@@ -230,7 +232,7 @@ impl Host {
         }
     }
 
-    /// Takes the task back if no worker has it.
+    /// Takes the task back if no worker has it; else has its worker ended.
     pub fn cancel(&self, job: &Job) -> Result<()> {
         self.check_process()?;
         self.collect()?;
@@ -238,15 +240,19 @@ impl Host {
             return Ok(());
         }
         let w = Thread::current();
-        let mut state = self.lock()?;
-        if state.table.cancel(w, job, Kind::Canceled) {
-            self.advance(w, &mut state);
-            return Ok(());
+        {
+            let mut state = self.lock()?;
+            if state.table.cancel(w, job, Kind::Canceled) {
+                self.advance(w, &mut state);
+                return Ok(());
+            }
+            if job.has_ended() {
+                return Ok(());
+            }
+            // Before the nursery is told: a worker that it does not see running the task yet sees this.
+            state.table.abandon(w, job);
         }
-        if job.has_ended() {
-            return Ok(());
-        }
-        Err(Error::new(Kind::NotSupported, "tine_async_cancel of a running task: not in this version"))
+        self.order(message::CANCEL, duty::name_of(job.slot(), job.generation()) as i64)
     }
 }
 

@@ -5,14 +5,14 @@
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::arguments::{Arguments, Location};
 use super::board::{Board, Claim, FIRST, Holder, NORMAL, Taken};
 use super::job::{Job, Outcome};
 use super::journal::{Entry, flag};
 use super::memory::{Extent, Files};
-use super::task::flags;
+use super::task::{Limits, flags};
 use crate::error::{Error, Kind, Result};
 use crate::process::ExitInfo;
 use crate::shm::Words;
@@ -55,6 +55,8 @@ pub struct TaskSpec<'a> {
     pub items: u32,
     /// The longest reply; `None` = any.
     pub result_size: Option<u64>,
+    /// Of a chunk: of each item.
+    pub limits: Limits,
 }
 
 /// Offset of an argument in the task memory.
@@ -164,6 +166,7 @@ impl Table {
         if slot == fresh {
             let (job, stage) = (None, Stage::Written);
             self.slots.push(Slot { sequence: 0, job, argument, stage, attempt: 0, attempts: 0, flags: 0, named: [0; LANES] });
+            Thread::current().store(&self.board.tasks.head.records, fresh + 1, Release);
         } else {
             self.free.pop();
         }
@@ -224,6 +227,8 @@ impl Table {
         w.store(&record.flags, entry.flags, Relaxed);
         w.store(&record.attempt, entry.attempt, Relaxed);
         w.store(&record.bell, 0, Relaxed);
+        w.store64(&record.timeout_ms, spec.limits.timeout_ms, Relaxed);
+        w.store64(&record.soft_timeout_ms, spec.limits.soft_timeout_ms, Relaxed);
         entry.stage = Stage::Ready;
         let generation = entry.sequence as u32;
         self.push(w, NORMAL, slot, generation)
@@ -367,8 +372,8 @@ impl Table {
         let (running, pid) = (worker.running, worker.pid);
         *worker = WorkerState { life: worker.life.wrapping_add(2), ..WorkerState::default() };
         if let Some((slot, sequence)) = running.filter(|&(slot, sequence)| self.runs(slot, sequence, place)) {
-            let Slot { attempt, attempts, .. } = self.slots[slot as usize];
-            let again = kind == Kind::WorkerDied && attempt < attempts;
+            let Slot { attempt, attempts, flags, .. } = self.slots[slot as usize];
+            let again = kind == Kind::WorkerDied && attempt < attempts && flags & flags::CANCELLED == 0;
             if !again || !self.begin_again(w, slot, sequence) {
                 let length = partial.as_ref().map_or(0, |partial| partial.len());
                 self.end(slot, Outcome::new(Some(kind), 0, pid).with_data(partial, length).with_death(death));
@@ -424,7 +429,7 @@ impl Table {
         true
     }
 
-    /// Nobody waits for the job any more.
+    /// Nobody waits for the job any more: a worker that has it and has not begun it does not, and one that runs it is told.
     pub fn abandon(&mut self, w: Thread, job: &Job) {
         let (slot, generation) = (job.slot(), job.generation());
         let Some(task) = self.slots.get_mut(slot as usize).filter(|task| task.sequence as u32 == generation && !job.has_ended())
@@ -533,7 +538,7 @@ mod tests {
     }
 
     fn submit(w: Thread, table: &mut Table) {
-        let spec = TaskSpec { function: 1, argument: &[], attempts: 1, items: 0, result_size: None };
+        let spec = TaskSpec { function: 1, argument: &[], attempts: 1, items: 0, result_size: None, limits: Limits::default() };
         let slot = table.reserve(&spec, &Arc::new(Job::new(0, None, None))).unwrap();
         table.publish(w, slot, &spec).unwrap();
     }

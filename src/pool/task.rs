@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::board::Board;
 use super::journal::{Consumed, Entry, SHORT, Writer, flag};
 use crate::error::{Error, Kind, Result};
-use crate::shm::pool::ChunkHead;
+use crate::shm::pool::{ChunkHead, TaskRecord};
 use crate::shm::{View, Window, Words};
 use crate::sys::errno::{self, number};
-use crate::sys::failure;
 use crate::sys::thread::{self, Thread};
+use crate::sys::{failure, now};
 
 /// Flags of a task's record.
 pub mod flags {
@@ -20,10 +20,44 @@ pub mod flags {
     pub const UNMAPPED: u32 = 1;
     /// The host's delivery thread wants to hear of its end.
     pub const NOTIFY: u32 = 2;
-    /// Nobody waits for it any more.
+    /// Nobody waits for it any more: it need not be run.
     pub const CANCELLED: u32 = 4;
     /// A reply may have `result_size` bytes at most.
     pub const LIMITED: u32 = 8;
+}
+
+/// How long a task may run, in milliseconds; 0 = without limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Then its worker is ended.
+    pub timeout_ms: u64,
+    /// Then it is told so.
+    pub soft_timeout_ms: u64,
+}
+
+impl Limits {
+    pub(super) fn of(w: Thread, record: &TaskRecord) -> Limits {
+        let (timeout_ms, soft_timeout_ms) = (w.load64(&record.timeout_ms, Relaxed), w.load64(&record.soft_timeout_ms, Relaxed));
+        Limits { timeout_ms, soft_timeout_ms }
+    }
+
+    pub(super) fn any(self) -> bool {
+        self != Limits::default()
+    }
+
+    /// When a task that began then has run for long enough.
+    pub(super) fn end(self, began: u64) -> Option<u64> {
+        after(began, self.timeout_ms)
+    }
+
+    /// When it is told so.
+    pub(super) fn soft_end(self, began: u64) -> Option<u64> {
+        after(began, self.soft_timeout_ms)
+    }
+}
+
+fn after(began: u64, millis: u64) -> Option<u64> {
+    (millis != 0).then(|| began.saturating_add(millis.saturating_mul(1_000_000)))
 }
 
 /// What the functions of one pool are, to its workers. Addresses are the host's, which the workers share; the boundary knows what
@@ -45,6 +79,8 @@ pub struct Task {
     id: Cell<u64>,
     attempt: Cell<u32>,
     slot: Cell<u32>,
+    /// When it is told that it should end.
+    soft_end: Cell<Option<u64>>,
     reply: Mutex<Reply>,
 }
 
@@ -83,6 +119,7 @@ impl Task {
             id: Cell::new(0),
             attempt: Cell::new(0),
             slot: Cell::new(0),
+            soft_end: Cell::new(None),
             reply: Mutex::new(Reply { journal, place, life, short, long, limit: u64::MAX, too_long: false, chunk }),
         }
     }
@@ -112,7 +149,18 @@ impl Task {
         self.attempt.get()
     }
 
+    /// Its function, or the next item's, is about to be called.
+    pub(super) fn set_soft_end(&self, end: Option<u64>) {
+        self.soft_end.set(end);
+    }
+
+    /// Whether it should end: nobody waits for it, or it has run for long enough.
     pub fn is_cancelled(&self) -> bool {
+        self.is_abandoned() || self.soft_end.get().is_some_and(|end| now() >= end)
+    }
+
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_abandoned(&self) -> bool {
         let record = self.board.tasks.records.get(self.slot.get() as usize);
         record.is_some_and(|record| Thread::current().load(&record.flags, Relaxed) & flags::CANCELLED != 0)
     }

@@ -3,23 +3,25 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::CString;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::thread;
 use std::time::Duration;
 
 use super::board::{Holder, Taken, phase};
+use super::duty::{self, End};
 use super::journal::{Consumed, Entry, UNIT, Writer, flag, seed};
 use super::nursery::Nursery;
-use super::task::{Task, consumed, flags};
+use super::task::{Limits, Task, consumed, flags};
 use crate::process::children;
 use crate::process::foreign;
 use crate::process::role::{self, Role};
-use crate::shm::pool::TaskRecord;
+use crate::shm::pool::{Duty, TaskRecord};
 use crate::shm::{Spin, Window, Words};
 use crate::sys::errno::number;
 use crate::sys::memory::Access;
 use crate::sys::thread::Thread;
-use crate::sys::{Deadline, exit, fd, fork, interrupt, nursery as os, process, signal, stdio};
+use crate::sys::{Deadline, exit, fd, fork, interrupt, now, nursery as os, process, signal, stdio};
 use crate::timeout::Timeout;
 
 /// Exit codes of a worker that cannot go on: its initializer failed; a task took away what it needs; its nursery is gone.
@@ -35,7 +37,12 @@ struct Worker<'a> {
     parent: i32,
     place: u32,
     life: u32,
+    duty: &'a Duty,
+    /// Laps (see [`duty`]) until now.
+    laps: u64,
     bell_fd: i32,
+    /// Wakes the nursery.
+    alarm_fd: i32,
     /// A descriptor of the task memory, for arguments that are not mapped.
     tasks_fd: i32,
     /// The sleep of the host's delivery thread that this worker has already ended.
@@ -60,8 +67,9 @@ pub(super) fn run(nursery: &Nursery, parent: i32, place: u32, life: u32, number:
     }
     process::set_name(c"tine-worker");
     nursery.roll.window.forbid();
+    nursery.duties.keep_own(place as usize);
     let journal_fd = os::move_up(nursery.keep_for_worker(place));
-    let (bell_fd, tasks_fd) = (os::move_up(nursery.bell_fd), os::move_up(nursery.tasks_fd));
+    let [bell_fd, tasks_fd, alarm_fd] = [nursery.bell_fd, nursery.tasks_fd, nursery.alarm.as_raw_fd()].map(os::move_up);
     let host_fd = if nursery.host_fd >= 0 { os::move_up(nursery.host_fd) } else { -1 };
     os::raise_oom_score();
     if nursery.no_core {
@@ -74,7 +82,9 @@ pub(super) fn run(nursery: &Nursery, parent: i32, place: u32, life: u32, number:
     role::set(Role { host_pid: nursery.host_pid, host_fd, name: Box::leak(name.into_boxed_c_str()), exit_pipe: None });
 
     let w = Thread::current();
-    let worker = Worker { w, nursery, parent, place, life, bell_fd, tasks_fd, rung: 0, searching: false };
+    let Some(duty) = nursery.duties.get(place as usize) else { fork::exit_now(DISABLED) };
+    let (rung, searching, laps) = (0, false, 0);
+    let worker = Worker { w, nursery, parent, place, life, duty, laps, bell_fd, alarm_fd, tasks_fd, rung, searching };
     let unit = worker.wait_until_on_roll();
     signal::unblock_all();
     worker.serve(Writer::new(journal_fd, seed(nursery.pool_id, place, life), unit))
@@ -267,7 +277,10 @@ impl Worker<'_> {
         let ended = match refused {
             Some(errno) => Entry::lost(errno),
             None => match self.argument(at, length, task_flags) {
-                Ok(argument) => self.call(task, function as usize, &argument, length, items),
+                Ok(argument) => {
+                    let call = Call { taken, function: function as usize, limits: Limits::of(w, record), items };
+                    self.call(task, &call, argument.address, length)
+                }
                 Err(errno) => {
                     task.reply_state().end_chunk();
                     Entry::lost(errno)
@@ -282,25 +295,61 @@ impl Worker<'_> {
         Some(Last { entry, record: taken.slot, flags: task_flags })
     }
 
-    fn call(&self, task: &Task, function: usize, argument: &Argument, length: usize, items: usize) -> Entry {
-        let code = &self.nursery.code;
-        if items <= 1 {
-            let code = call_user(|| code.run(function, argument.address, length, task));
+    fn call(&mut self, task: &Task, call: &Call, argument: *const u8, length: usize) -> Entry {
+        let nursery = self.nursery;
+        let run = |address, length| {
+            let code = call_user(|| nursery.code.run(call.function, address, length, task));
             Self::leave_if_copied(task, code);
-            return task.reply_state().end(code);
+            code
+        };
+        if call.items <= 1 {
+            self.begin_lap(task, call);
+            // It was cancelled before the nursery could know who has it.
+            let code = if task.is_abandoned() { None } else { Some(run(argument, length)) };
+            self.end_lap();
+            return code.map_or(Entry::lost(number::CANCELED), |code| task.reply_state().end(code));
         }
-        let item_length = length / items;
-        for item in 0..items {
-            if task.is_cancelled() {
+        // Each item has the time that is the limit; without one, they are one lap.
+        let (each, item_length) = (call.limits.any(), length / call.items);
+        for item in 0..call.items {
+            if item == 0 || each {
+                self.begin_lap(task, call);
+            }
+            let abandoned = task.is_abandoned();
+            if !abandoned {
+                task.reply_state().begin_item(item);
+                let code = run(argument.wrapping_add(item * item_length), item_length);
+                task.reply_state().end_item(item, code);
+            }
+            if each || abandoned || item + 1 == call.items {
+                self.end_lap();
+            }
+            if abandoned {
                 break;
             }
-            task.reply_state().begin_item(item);
-            let address = argument.address.wrapping_add(item * item_length);
-            let code = call_user(|| code.run(function, address, item_length, task));
-            Self::leave_if_copied(task, code);
-            task.reply_state().end_item(item, code);
         }
         task.reply_state().end_chunk()
+    }
+
+    /// From here on the nursery may end this process because of the task.
+    fn begin_lap(&mut self, task: &Task, call: &Call) {
+        let limits = call.limits;
+        let began = if limits.any() { now() } else { 0 };
+        task.set_soft_end(limits.soft_end(began));
+        self.laps += 1;
+        duty::begin(self.w, self.duty, self.laps, call.taken, began);
+        // Either the nursery sees this lap before it sleeps, or this process sees how long it sleeps.
+        if limits.end(began).is_some_and(|end| end < self.w.load64(&self.nursery.worker_roll.head.wakes_at, Relaxed)) {
+            fd::ring(self.alarm_fd);
+        }
+    }
+
+    fn end_lap(&self) {
+        match duty::end(self.w, self.duty, self.laps) {
+            End::InTime => {}
+            End::Condemned => self.wait_for_kill(),
+            End::Spoilt => fork::exit_now(DISABLED),
+        }
     }
 
     /// A task that forks and returns twice ends the copy, which is no worker.
@@ -386,6 +435,14 @@ impl Worker<'_> {
 /// Calls a function of the user's. An exception that comes out of it ends the worker as abort(3) does.
 fn call_user<T>(body: impl FnOnce() -> T) -> T {
     foreign::guard(|| std::process::abort(), body)
+}
+
+/// What is to be called.
+struct Call {
+    taken: Taken,
+    function: usize,
+    limits: Limits,
+    items: usize,
 }
 
 /// An argument, mapped as long as this lives.

@@ -8,6 +8,12 @@ use crate::sys::wait::{Ending, Usage};
 pub enum Reason {
     Exit,
     Signal,
+    /// The library ended it: its task's running time was over.
+    Timeout,
+    /// The library ended it: its task was cancelled.
+    Canceled,
+    /// The library ended it: it had more memory than it may.
+    Memory,
     /// A signal stopped it, nothing made it go on, and the library killed it.
     Stopped,
     /// The library ended it, at the caller's wish.

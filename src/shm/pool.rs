@@ -28,7 +28,8 @@ pub struct TaskHead {
     pub delivery: Word,
     /// Not 0: the delivery thread wants to hear of every task that ends.
     pub eager: Word,
-    rest2: Word,
+    /// So many records exist.
+    pub records: Word,
     /// Bells of threads that wait for any task to end.
     pub any_bells: Word64,
     /// Bells that somebody waits on: the nursery rings them when a worker has died.
@@ -69,8 +70,11 @@ pub struct TaskRecord {
     pub attempt: Word,
     /// The bell of a thread that waits for this task, counted from 1; 0 = none.
     pub bell: Word,
+    /// How long it may run, and how long before it is asked to end, in milliseconds; 0 = without limit.
+    pub timeout_ms: Word64,
+    pub soft_timeout_ms: Word64,
     /// A short argument.
-    pub inline: [Word64; 8],
+    pub inline: [Word64; 6],
 }
 
 /// Written by everybody: the claims on tasks follow.
@@ -121,7 +125,9 @@ pub struct RollHead {
     /// Workers that took the place of another.
     pub restarts: Word,
     rest: Word,
-    rest2: [Word64; 4],
+    /// When it looks after the workers again, whatever happens; 0 = it is awake.
+    pub wakes_at: Word64,
+    rest2: [Word64; 3],
 }
 
 /// Written by the nursery, for one life of a process in one place.
@@ -148,6 +154,19 @@ pub struct RollLine {
     rest2: Word64,
 }
 
+/// What a process of the pool is doing: written by it and by the nursery. Of those in other places no process has it.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Duty {
+    /// `pool::duty`.
+    pub state: Word64,
+    /// The task: {generation, slot}.
+    pub task: Word64,
+    /// When it began, on the monotonic clock; 0 = nobody wants to know.
+    pub began: Word64,
+    rest: [Word64; 5],
+}
+
 /// The head of a chunk's results: written by the worker that runs it, while it runs it.
 #[repr(C, align(64))]
 #[derive(Debug)]
@@ -165,7 +184,7 @@ pub struct ChunkHead {
 
 const _: () = assert!(size_of::<TaskHead>() == 128 && size_of::<Receipt>() == 64 && size_of::<TaskRecord>() == 128);
 const _: () = assert!(size_of::<RollHead>() == 64 && size_of::<RollLine>() == 64 && size_of::<Bell>() == 64);
-const _: () = assert!(size_of::<ChunkHead>() == 64);
+const _: () = assert!(size_of::<ChunkHead>() == 64 && size_of::<Duty>() == 64);
 
 // SAFETY: words only.
 unsafe impl Shared for TaskHead {}
@@ -181,5 +200,7 @@ unsafe impl Shared for Bell {}
 unsafe impl Shared for RollHead {}
 // SAFETY: words only.
 unsafe impl Shared for RollLine {}
+// SAFETY: words only.
+unsafe impl Shared for Duty {}
 // SAFETY: words only.
 unsafe impl Shared for ChunkHead {}

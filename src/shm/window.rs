@@ -40,6 +40,11 @@ impl Window {
         self.mapping.forbid();
     }
 
+    /// The same for all but some pages.
+    pub fn forbid_all_but(&self, offset: usize, length: usize) {
+        self.mapping.forbid_all_but(offset, length);
+    }
+
     pub fn length(&self) -> usize {
         self.mapping.length()
     }

@@ -10,6 +10,7 @@ pub mod number {
     pub const FILE_TOO_LARGE: i32 = libc::EFBIG;
     pub const NO_MEMORY: i32 = libc::ENOMEM;
     pub const BAD_DESCRIPTOR: i32 = libc::EBADF;
+    pub const CANCELED: i32 = libc::ECANCELED;
 
     /// Whether there may be room later.
     pub fn is_no_room(errno: i32) -> bool {
@@ -52,6 +53,7 @@ pub fn kind(errno: i32) -> Kind {
         libc::EMFILE | libc::ENFILE => Kind::NoDescriptors,
         libc::EAGAIN => Kind::Again,
         libc::EMSGSIZE => Kind::MessageSize,
+        libc::ECANCELED => Kind::Canceled,
         libc::ENOSYS | libc::EOPNOTSUPP => Kind::NotSupported,
         _ => Kind::System,
     }

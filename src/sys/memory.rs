@@ -209,6 +209,15 @@ impl Mapping {
         // SAFETY: ours; what it takes away is access, not the addresses.
         unsafe { libc::mprotect(self.address.as_ptr().cast(), self.length, libc::PROT_NONE) };
     }
+
+    /// [`Mapping::forbid`] for all but `length` bytes from `offset` on, both a whole number of pages.
+    pub fn forbid_all_but(&self, offset: usize, length: usize) {
+        let end = offset.saturating_add(length).min(self.length);
+        for (from, to) in [(0, offset.min(self.length)), (end, self.length)] {
+            // SAFETY: as above; `from..to` lies inside.
+            unsafe { libc::mprotect(self.address.add(from).as_ptr().cast(), to - from, libc::PROT_NONE) };
+        }
+    }
 }
 
 impl Drop for Mapping {
