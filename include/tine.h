@@ -641,7 +641,7 @@ typedef struct tine_exit_info_t {
 typedef int32_t (*tine_initializer_fn)(void *user_data, void **out_state);
 
 /**
- * Runs in each worker when the pool is closed, not when it is terminated.
+ * Runs in each worker when the pool is closed and when another takes its place, not when the pool is terminated.
  */
 typedef void (*tine_finalizer_fn)(void *state, void *user_data);
 
@@ -691,7 +691,8 @@ typedef struct tine_pool_options_t {
      */
     uint32_t flags;
     /**
-     * 0 = no limit. Not in this version.
+     * How many tasks a worker runs before it runs the finalizer and leaves: another works in its stead by then. A chunk of
+     * tine_pool_map() is one task. 0 = no limit.
      */
     uint32_t max_tasks_per_worker;
     /**
@@ -1856,14 +1857,17 @@ tine_status_t tine_pool_terminate(struct tine_pool_t *pool, int64_t grace_ms, ui
 tine_status_t tine_pool_join(struct tine_pool_t *pool, int64_t timeout_ms);
 
 /**
- * Changes how many workers there are.
+ * Changes how many workers there are, and does not wait for it: new ones begin as soon as they can, and of those that are too many
+ * each finishes the task that it runs, then runs the finalizer and leaves.
  *
  * @param pool     The pool.
- * @param workers  At least 1.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @param workers  1 to 1,024.
+ * @return TINE_OK; TINE_EINVAL; TINE_ECLOSED; TINE_EBROKEN, also if the pool's nursery does not answer; TINE_EFORKED; TINE_EMFILE,
+ *         TINE_ENOSPC.
  * @since 0.1.0
  */
-tine_status_t tine_pool_resize(struct tine_pool_t *pool, uint32_t workers);
+tine_status_t tine_pool_resize(struct tine_pool_t *pool,
+                               uint32_t workers);
 
 /**
  * Numbers of the pool at some moment of the call.

@@ -66,7 +66,7 @@ pub type tine_result_fn = Option<unsafe extern "C" fn(result: *const tine_result
 /// Runs in each worker before its first task. 0 = success; `*out_state` is what tine_task_worker_state() answers.
 pub type tine_initializer_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, out_state: *mut *mut c_void) -> i32>;
 
-/// Runs in each worker when the pool is closed, not when it is terminated.
+/// Runs in each worker when the pool is closed and when another takes its place, not when the pool is terminated.
 pub type tine_finalizer_fn = Option<unsafe extern "C" fn(state: *mut c_void, user_data: *mut c_void)>;
 
 /// Gives the next item; TINE_EEOF ends. Its bytes are valid until the next call.
@@ -97,7 +97,8 @@ pub struct tine_pool_options_t {
     pub workers: u32,
     /// TINE_POOL_*
     pub flags: u32,
-    /// 0 = no limit. Not in this version.
+    /// How many tasks a worker runs before it runs the finalizer and leaves: another works in its stead by then. A chunk of
+    /// tine_pool_map() is one task. 0 = no limit.
     pub max_tasks_per_worker: u32,
     /// Worker deaths within crash_window_ms, in a row without a finished task, that break the pool; 0 = 16.
     pub crash_budget: u32,
@@ -269,7 +270,6 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
     arg::not_yet_flags(flags, TINE_POOL_KEEP_SIGNALS, "TINE_POOL_KEEP_SIGNALS")?;
     arg::not_yet_flags(flags, TINE_POOL_ALLOW_CLOSURES, "TINE_POOL_ALLOW_CLOSURES")?;
     not_yet_number(read.memory_limit_bytes, "options.memory_limit_bytes")?;
-    not_yet_number(read.max_tasks_per_worker.into(), "options.max_tasks_per_worker")?;
     not_yet_number(read.stderr_tail_bytes.into(), "options.stderr_tail_bytes")?;
     check_code(read.initializer.map(|function| function as usize), "options.initializer")?;
     check_code(read.finalizer.map(|function| function as usize), "options.finalizer")?;
@@ -284,6 +284,7 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
         break_on_death: flags & TINE_POOL_BREAK_ON_DEATH != 0,
         crash_budget: read.crash_budget,
         crash_window_ms: read.crash_window_ms,
+        max_tasks: read.max_tasks_per_worker,
     };
     Ok((core, Functions { initializer: read.initializer, finalizer: read.finalizer, user_data: read.user_data }))
 }
@@ -727,16 +728,18 @@ pub unsafe extern "C" fn tine_pool_join(pool: *mut tine_pool_t, timeout_ms: i64)
     })
 }
 
-/// Changes how many workers there are.
+/// Changes how many workers there are, and does not wait for it: new ones begin as soon as they can, and of those that are too many
+/// each finishes the task that it runs, then runs the finalizer and leaves.
 ///
 /// @param pool     The pool.
-/// @param workers  At least 1.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @param workers  1 to 1,024.
+/// @return TINE_OK; TINE_EINVAL; TINE_ECLOSED; TINE_EBROKEN, also if the pool's nursery does not answer; TINE_EFORKED; TINE_EMFILE,
+///         TINE_ENOSPC.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_pool_resize(pool: *mut tine_pool_t, workers: u32) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_pool_resize"))
+    // SAFETY: contract H.
+    guard::status(|| unsafe { handle::borrow(pool, "pool")? }.0.share().resize(workers))
 }
 
 /// Numbers of the pool at some moment of the call.

@@ -151,17 +151,27 @@ impl Board {
 
 /// Both sides.
 impl Board {
-    fn is_empty<W: Words>(&self, w: W, set: &[Word64; SET_WORDS]) -> bool {
-        set[..self.set_words()].iter().all(|word| w.load64(word, SeqCst) == 0)
+    /// How many places there are.
+    pub fn places<W: Words>(&self, w: W) -> usize {
+        (w.load(&self.tasks.head.places, Relaxed) as usize).min(self.claims.bells.count())
     }
 
-    fn set_words(&self) -> usize {
-        self.claims.bells.count().div_ceil(64)
+    /// Says so. What belongs to them is there.
+    pub fn set_places<W: Words>(&self, w: W, places: usize) {
+        w.store(&self.tasks.head.places, places as u32, Release);
+    }
+
+    fn is_empty<W: Words>(&self, w: W, set: &[Word64; SET_WORDS]) -> bool {
+        set[..self.set_words(w)].iter().all(|word| w.load64(word, SeqCst) == 0)
+    }
+
+    fn set_words<W: Words>(&self, w: W) -> usize {
+        self.places(w).div_ceil(64)
     }
 
     /// Wakes one process that sleeps, if any does.
     pub fn wake_one<W: Words>(&self, w: W) {
-        for (index, word) in self.claims.head.idle[..self.set_words()].iter().enumerate() {
+        for (index, word) in self.claims.head.idle[..self.set_words(w)].iter().enumerate() {
             let mut bits = w.load64(word, SeqCst);
             while bits != 0 {
                 let bit = bits.trailing_zeros();
@@ -193,7 +203,7 @@ impl Board {
     }
 
     pub fn ring_all<W: Words>(&self, w: W) {
-        for place in 0..self.claims.bells.count() {
+        for place in 0..self.places(w) {
             self.ring(w, place as u32);
         }
     }
@@ -349,14 +359,16 @@ mod tests {
     }
 
     fn board() -> (Files, Board) {
-        let (files, claims) = Files::create(Sizes { slots: 8, places: 3, arena: 4096 }).unwrap();
+        let (files, claims) = Files::create(Sizes { slots: 8, places: 70, arena: 4096 }, 3).unwrap();
         let mut orders = [0, 1].map(|lane| Extent::order(&files.sizes, lane));
         for order in &mut orders {
             order.reach(&files.tasks, 64).unwrap();
         }
         let tasks = Tasks::map(files.tasks.as_fd(), &files.sizes, Access::ReadWrite).unwrap();
         let claims = Claims::map(claims.as_fd(), &files.sizes).unwrap();
-        (files, Board { tasks, claims })
+        let board = Board { tasks, claims };
+        board.set_places(Thread::current(), 3);
+        (files, board)
     }
 
     #[test]

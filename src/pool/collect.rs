@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use super::board::phase;
 use super::ending::HEARING_MS;
 use super::host::{Cursor, Host, Lifecycle, Readers, State};
-use super::journal::seed;
+use super::journal::{Peek, seed};
 use super::message::{self, Message};
 use super::roll::{self, explain, stage};
 use super::table::WorkerState;
@@ -28,12 +29,17 @@ impl Host {
     /// Whether there is something to take in. A hint: what lies where only reading can tell is not seen.
     #[inline]
     pub(super) fn sees_entry(&self) -> bool {
-        self.peeks.iter().any(|peek| peek.has_entry() == Some(true))
+        self.peeks().any(|peek| peek.has_entry() == Some(true))
     }
 
     /// The same without doubt.
     pub(super) fn may_have_entry(&self) -> bool {
-        self.peeks.iter().any(|peek| peek.has_entry() != Some(false))
+        self.peeks().any(|peek| peek.has_entry() != Some(false))
+    }
+
+    #[inline]
+    fn peeks(&self) -> impl Iterator<Item = &Arc<Peek>> {
+        self.peeks.iter().map_while(OnceLock::get)
     }
 
     /// Takes in all that workers and nursery have written until now. What they write meanwhile may be left: who waits for that is
@@ -216,12 +222,17 @@ impl Host {
 
     /// Tells the nursery something that must not be lost. Under no lock: there may be no room for a while.
     pub(super) fn order(&self, kind: u32, argument: i64) -> Result<()> {
+        self.order_with(kind, argument, None)
+    }
+
+    /// The same with a descriptor.
+    pub(super) fn order_with(&self, kind: u32, argument: i64, carried: Option<i32>) -> Result<()> {
         let deadline = Deadline::new(Timeout::Millis(HEARING_MS));
         loop {
             {
                 let mut state = self.lock()?;
                 state.commands = state.commands.wrapping_add(1).max(1);
-                if message::send(&self.socket, Message { kind, number: state.commands, argument }) {
+                if message::send_with(&self.socket, Message { kind, number: state.commands, argument }, carried) {
                     return Ok(());
                 }
             }

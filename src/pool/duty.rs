@@ -19,6 +19,7 @@ use crate::shm::pool::Duty;
 const IDLE: u64 = 0x11;
 const RUNNING: u64 = 0x5a;
 const CONDEMNED: u64 = 0xc3;
+const RETIRING: u64 = 0x96;
 const LAP_SHIFT: u32 = 8;
 
 fn state(lap: u64, what: u64) -> u64 {
@@ -84,7 +85,17 @@ pub fn running<W: Words>(w: W, duty: &Duty) -> Option<Lap> {
 
 /// The nursery's: whether somebody wrote over the page.
 pub fn is_spoilt<W: Words>(w: W, duty: &Duty) -> bool {
-    ![IDLE, RUNNING, CONDEMNED].contains(&(w.load64(&duty.state, Relaxed) & 0xff))
+    ![IDLE, RUNNING, CONDEMNED, RETIRING].contains(&(w.load64(&duty.state, Relaxed) & 0xff))
+}
+
+/// The worker's: it has run as many tasks as it may, and waits until it may leave.
+pub fn retire<W: Words>(w: W, duty: &Duty, lap: u64) {
+    w.store64(&duty.state, state(lap, RETIRING), SeqCst);
+}
+
+/// The nursery's.
+pub fn is_retiring<W: Words>(w: W, duty: &Duty) -> bool {
+    w.load64(&duty.state, Acquire) & 0xff == RETIRING
 }
 
 /// The nursery's: decides that the lap does not end in time. `false`: it has ended.
@@ -97,14 +108,19 @@ mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
     use super::*;
-    use crate::pool::memory::Duties;
+    use crate::pool::memory::{Duties, Files, Sizes};
     use crate::sys::thread::Thread;
 
     const TASK: Taken = Taken { slot: 7, generation: 70 };
 
+    fn duties(places: usize) -> Duties {
+        let (files, _claims) = Files::create(Sizes { slots: 8, places, arena: 4096 }, places).unwrap();
+        Duties::map(&files).unwrap()
+    }
+
     #[test]
     fn a_lap_ends_in_one_of_two_ways() {
-        let (w, duties) = (Thread::current(), Duties::create(2).unwrap());
+        let (w, duties) = (Thread::current(), duties(2));
         let duty = duties.get(1).unwrap();
         clear(w, duty);
         assert_eq!(running(w, duty), None);
@@ -123,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_page_that_was_written_over_is_known() {
-        let (w, duties) = (Thread::current(), Duties::create(1).unwrap());
+        let (w, duties) = (Thread::current(), duties(1));
         let duty = duties.get(0).unwrap();
         assert!(is_spoilt(w, duty), "zeros are nothing that anybody writes");
         begin(w, duty, 3, TASK, 0);

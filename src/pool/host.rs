@@ -6,9 +6,9 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::board::Board;
 use super::job::Callbacks;
@@ -88,7 +88,8 @@ pub struct Host {
     pub(super) files: Arc<Files>,
     pub(super) board: Arc<Board>,
     pub(super) roll: Roll,
-    pub(super) peeks: Vec<Arc<Peek>>,
+    /// Of each place that there is.
+    pub(super) peeks: Box<[OnceLock<Arc<Peek>>]>,
     pub(super) readers: Mutex<Readers>,
     pub(super) state: Mutex<State>,
     pub(super) socket: PrivateFd,
@@ -98,7 +99,10 @@ pub struct Host {
     pub(super) bell: PrivateFd,
     pub(super) crash_budget: usize,
     pub(super) crash_window_ns: u64,
-    pub(super) worker_count: usize,
+    pub(super) worker_count: AtomicU32,
+    pub(super) max_tasks: u32,
+    /// How many places the nursery knows.
+    pub(super) resizing: Mutex<usize>,
     /// The handle was freed inside a callback.
     pub(super) freed: AtomicBool,
 }
@@ -266,7 +270,7 @@ impl Host {
 
     /// The living workers: {which, process}.
     pub(super) fn workers(&self, w: Thread) -> impl Iterator<Item = (u32, i32)> + '_ {
-        (0..self.roll.latest.count()).filter_map(move |place| {
+        (0..self.board.places(w)).filter_map(move |place| {
             let life = w.load(self.roll.latest.get(place)?, Acquire);
             let line = self.roll.line(place, life).filter(|_| life % 2 == 1)?;
             let worker = w.load(&line.worker, Relaxed).checked_sub(1)?;

@@ -2,15 +2,15 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use super::board::Board;
 use super::delivery;
 use super::host::{Cursor, Host, Readers, State};
-use super::journal::{self, Reader};
+use super::journal::{self, Peek, Reader};
 use super::memory::{Claims, Duties, Files, Sizes, Tasks};
 use super::message::{self, Message, Received};
 use super::nursery::{Child, Nursery};
@@ -25,7 +25,7 @@ use crate::sys::elf::Loaded;
 use crate::sys::fd::PrivateFd;
 use crate::sys::fork::{self, Forked};
 use crate::sys::fork_gate::Member;
-use crate::sys::memory::{self, Access};
+use crate::sys::memory::Access;
 use crate::sys::nursery as os;
 use crate::sys::signal::Blocked;
 use crate::sys::thread::{self, Thread};
@@ -33,8 +33,10 @@ use crate::sys::wait;
 use crate::sys::{self, Deadline, cpu, fd, fork_gate, now, pidfd, poll, process, socket, stdio};
 use crate::timeout::Timeout;
 
-/// What is not there of a pool's workers: the spare one, and one whose end is being dealt with.
+/// What there is beside a pool's workers: the spare one, and one whose end is being dealt with.
 const PLACES_BESIDE: usize = 2;
+/// And of a pool whose workers leave after some tasks: so many that run their finalizers, and others their initializers.
+const PLACES_LEAVING: usize = 8;
 const WORKERS_MAX: u32 = (PROCESSES_MAX - PLACES_BESIDE) as u32;
 const PENDING_MAX: usize = 1 << 24;
 const PENDING: usize = 65_536;
@@ -60,6 +62,8 @@ pub struct Options {
     pub break_on_death: bool,
     pub crash_budget: u32,
     pub crash_window_ms: u32,
+    /// How many tasks a worker runs before another takes its place; 0 = any number.
+    pub max_tasks: u32,
 }
 
 /// The handle of a pool. In a forked child of the process that made it every call answers EFORKED, and dropping it touches nothing.
@@ -107,9 +111,7 @@ impl Options {
             crash_window_ms: or(self.crash_window_ms, WINDOW_MS),
             ..self.clone()
         };
-        if options.workers > WORKERS_MAX {
-            return Err(Error::invalid(format!("options.workers: {} are more than {WORKERS_MAX}", options.workers)));
-        }
+        check_workers(options.workers, "options.workers")?;
         if options.max_pending > PENDING_MAX {
             return Err(Error::invalid(format!("options.max_pending: {} are more than {PENDING_MAX}", options.max_pending)));
         }
@@ -122,8 +124,21 @@ impl Options {
     }
 
     fn sizes(&self) -> Sizes {
-        Sizes { slots: self.max_pending.next_power_of_two(), places: self.workers as usize + PLACES_BESIDE, arena: ARENA }
+        Sizes { slots: self.max_pending.next_power_of_two(), places: PROCESSES_MAX, arena: ARENA }
     }
+}
+
+fn check_workers(workers: u32, name: &str) -> Result<()> {
+    match workers {
+        1..=WORKERS_MAX => Ok(()),
+        _ => Err(Error::invalid(format!("{name}: {workers} is not in 1..={WORKERS_MAX}"))),
+    }
+}
+
+/// How many places a pool needs.
+fn places_for(workers: u32, max_tasks: u32) -> usize {
+    let leaving = if max_tasks == 0 { 0 } else { PLACES_LEAVING.min(workers as usize) };
+    (workers as usize + PLACES_BESIDE + leaving).min(PROCESSES_MAX)
 }
 
 /// The library's own threads stand still at a fork, and need not be feared.
@@ -167,17 +182,17 @@ impl Pool {
         let pool_id = now() ^ u64::from(process::pid() as u32) << 40;
 
         // What the host writes it keeps from all its children; the nursery inherits a view for reading.
-        let (files, claims) = Files::create(sizes)?;
+        let places = places_for(options.workers, options.max_tasks);
+        let (files, claims) = Files::create(sizes, places)?;
         let tasks = &files.tasks;
         let nursery_tasks = Tasks::map(tasks.as_fd(), &sizes, Access::Read)?;
         let host_tasks = Tasks::map(tasks.as_fd(), &sizes, Access::ReadWrite)?;
         host_tasks.window.keep_from_children()?;
         let tasks_for_workers = os::read_only(tasks.as_fd())?;
-        let roll_fd = memory::create(c"tine-pool:roll", memory::whole_pages(Roll::length(sizes.places)))?;
-        let (roll, worker_roll) =
-            (Roll::map(&roll_fd, sizes.places, Access::Read)?, Roll::map(&roll_fd, sizes.places, Access::Read)?);
-        let (mut readers, mut journals) = (Vec::new(), Vec::new());
-        for _ in 0..sizes.places {
+        let map_roll = |access| Roll::map(&files.roll, sizes.places, access);
+        let (roll, worker_roll) = (map_roll(Access::Read)?, map_roll(Access::Read)?);
+        let (mut readers, mut journals) = (Vec::new(), Vec::with_capacity(sizes.places));
+        for _ in 0..places {
             let reader = Reader::new(journal::create()?)?;
             journals.push(reader.fd());
             readers.push(reader);
@@ -188,6 +203,8 @@ impl Pool {
         let child_signals = os::child_signal_fd()?;
         let alarm = fd::eventfd()?;
 
+        let mut children = Vec::with_capacity(sizes.places);
+        children.resize(places, Child::default());
         let mut kept: Vec<i32> = options.inherit_fds.clone();
         kept.extend([0, 1, 2]);
         kept.extend([&bell, &socket, &child_signals, &alarm, &tasks_for_workers].map(AsRawFd::as_raw_fd));
@@ -200,9 +217,9 @@ impl Pool {
             workers: options.workers,
             code,
             board: Arc::new(Board { tasks: nursery_tasks, claims: Claims::map(claims.as_fd(), &sizes)? }),
-            roll: Roll::map(&roll_fd, sizes.places, Access::ReadWrite)?,
+            roll: map_roll(Access::ReadWrite)?,
             worker_roll,
-            duties: Duties::create(sizes.places)?,
+            duties: Duties::map(&files)?,
             journals,
             bell_fd: bell.as_raw_fd(),
             tasks_fd: tasks_for_workers.as_raw_fd(),
@@ -214,15 +231,17 @@ impl Pool {
             keep_all: options.inherit_all_fds,
             host_socket: host_socket.as_raw_fd(),
             no_core: options.no_core,
+            max_tasks: options.max_tasks,
             crash_budget: options.crash_budget,
             host_pid: process::pid(),
             proc_is_ours: os::proc_is_ours(),
             host_start: process::start_time(process::pid()).filter(|_| os::proc_is_ours()),
-            children: vec![Child::default(); sizes.places],
+            children,
         };
         let board = Arc::new(Board { tasks: host_tasks, claims: Claims::map(claims.as_fd(), &sizes)? });
         board.claims.window.keep_from_children()?;
-        drop((claims, roll_fd));
+        board.set_places(Thread::current(), places);
+        drop(claims);
 
         // From here until the thread runs nothing may be handled in the wrong process, or by the thread.
         let _blocked = Blocked::all();
@@ -235,7 +254,12 @@ impl Pool {
         }
 
         let files = Arc::new(files);
-        let table = Table::new(files.clone(), board.clone(), options.max_pending);
+        let mut table = Table::new(files.clone(), board.clone(), options.max_pending);
+        table.make_places(places);
+        let peeks: Box<[OnceLock<Arc<Peek>>]> = (0..sizes.places).map(|_| OnceLock::new()).collect();
+        for (peek, reader) in peeks.iter().zip(&readers) {
+            let _ = peek.set(reader.peek.clone());
+        }
         let host = Arc::new(Host {
             name: name.to_owned(),
             epoch: thread::epoch(),
@@ -244,7 +268,7 @@ impl Pool {
             files,
             board,
             roll,
-            peeks: readers.iter().map(|reader| reader.peek.clone()).collect(),
+            peeks,
             readers: Mutex::new(Readers { cursors: readers.into_iter().map(Cursor::new).collect(), batch: Vec::new() }),
             state: Mutex::new(State::new(table)),
             socket: PrivateFd::new(host_socket),
@@ -254,7 +278,9 @@ impl Pool {
             bell: PrivateFd::new(bell),
             crash_budget: options.crash_budget as usize,
             crash_window_ns: u64::from(options.crash_window_ms) * 1_000_000,
-            worker_count: options.workers as usize,
+            worker_count: AtomicU32::new(options.workers),
+            max_tasks: options.max_tasks,
+            resizing: Mutex::new(places),
             freed: AtomicBool::new(false),
         });
         // Counted from now on, whenever the thread begins.
@@ -267,6 +293,38 @@ impl Pool {
         let mut pool = Pool { host, thread: None };
         pool.thread = Some(thread.map_err(|error| sys::failure(error.raw_os_error().unwrap_or(0), "a thread for callbacks"))?);
         Ok(pool)
+    }
+}
+
+impl Host {
+    /// Changes how many workers there are. They come and go while this has returned.
+    pub fn resize(&self, workers: u32) -> Result<()> {
+        self.check_process()?;
+        check_workers(workers, "workers")?;
+        self.lock()?.admits()?;
+        // How many places the nursery knows. One call after the other: it gets them in their order.
+        let mut known = match self.resizing.lock() {
+            Ok(known) => known,
+            Err(_) => return Err(Error::new(Kind::Panic, format!("{}: the library failed in an earlier call", self.name))),
+        };
+        for place in *known..places_for(workers, self.max_tasks) {
+            let reader = Reader::new(journal::create()?)?;
+            self.files.make_places(place, place + 1)?;
+            let journal = reader.fd();
+            {
+                let mut readers = self.lock_readers()?;
+                if let Some(peek) = self.peeks.get(place).filter(|_| readers.cursors.len() == place) {
+                    let _ = peek.set(reader.peek.clone());
+                    readers.cursors.push(Cursor::new(reader));
+                    self.lock()?.table.make_places(place + 1);
+                    self.board.set_places(Thread::current(), place + 1);
+                }
+            }
+            self.order_with(message::PLACE, place as i64, Some(journal))?;
+            *known = place + 1;
+        }
+        self.worker_count.store(workers, Relaxed);
+        self.order(message::RESIZE, workers.into())
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::host::{Host, Submission};
 use super::job::{Job, Outcome};
@@ -62,7 +63,7 @@ impl Host {
         self.check_process()?;
         let deadline = Deadline::new(timeout);
         let chunk = match map.chunk {
-            0 => map.count.div_ceil(CHUNKS_PER_WORKER * self.worker_count).max(1),
+            0 => map.count.div_ceil(CHUNKS_PER_WORKER * self.worker_count.load(Relaxed) as usize).max(1),
             chunk => chunk,
         };
         // An empty map, too, is one of a pool that is open and a function that is one.

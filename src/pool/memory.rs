@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use super::roll::Roll;
 use crate::error::Result;
 use crate::shm::pool::{Bell, ClaimHead, Duty, LANES, Receipt, TaskHead, TaskRecord};
 use crate::shm::{Array, View, Window, Word64};
@@ -15,6 +16,7 @@ use crate::sys::thread::page_size;
 pub struct Sizes {
     /// How many tasks there can be: a power of two.
     pub slots: usize,
+    /// Up to how many places there can be: what belongs to one is made when there is one.
     pub places: usize,
     /// Bytes of short arguments.
     pub arena: usize,
@@ -124,10 +126,9 @@ pub struct Duties {
 }
 
 impl Duties {
-    pub fn create(places: usize) -> Result<Duties> {
-        let length = places * page_size();
-        let fd = memory::create(c"tine-pool:duties", length)?;
-        let window = Window::new(fd.as_fd(), length, Access::ReadWrite)?;
+    pub fn map(files: &Files) -> Result<Duties> {
+        let length = files.sizes.places * page_size();
+        let window = Window::new(files.duties.as_fd(), length, Access::ReadWrite)?;
         Ok(Duties { duties: window.array(0, length / size_of::<Duty>())?, window })
     }
 
@@ -141,21 +142,35 @@ impl Duties {
     }
 }
 
-/// The file of the task memory; of the claims a process has no more than their mapping.
+/// The files that can grow; of the claims a process has no more than their mapping.
 #[derive(Debug)]
 pub struct Files {
     pub sizes: Sizes,
     pub tasks: OwnedFd,
+    pub roll: OwnedFd,
+    pub duties: OwnedFd,
 }
 
 impl Files {
     /// Answers the file of the claims as well.
-    pub fn create(sizes: Sizes) -> Result<(Files, OwnedFd)> {
-        let tasks = memory::create_empty(c"tine-pool:tasks")?;
-        memory::extend(tasks.as_fd(), 0, sizes.receipts_at() + sizes.places * size_of::<Receipt>())?;
-        let claims = memory::create_empty(c"tine-pool:claims")?;
+    pub fn create(sizes: Sizes, places: usize) -> Result<(Files, OwnedFd)> {
+        let [tasks, roll, duties, claims] =
+            [c"tine-pool:tasks", c"tine-pool:roll", c"tine-pool:duties", c"tine-pool:claims"].map(memory::create_empty);
+        let (files, claims) = (Files { sizes, tasks: tasks?, roll: roll?, duties: duties? }, claims?);
+        memory::extend(files.tasks.as_fd(), 0, sizes.receipts_at())?;
+        memory::extend(files.roll.as_fd(), 0, Roll::lines_at(sizes.places))?;
         memory::extend(claims.as_fd(), 0, sizes.claims_length())?;
-        Ok((Files { sizes, tasks }, claims))
+        files.make_places(0, places)?;
+        Ok((files, claims))
+    }
+
+    /// What belongs to the places from `first` on, below `end`.
+    pub fn make_places(&self, first: usize, end: usize) -> Result<()> {
+        let make =
+            |file: &OwnedFd, base: usize, each: usize| memory::extend(file.as_fd(), base + first * each, (end - first) * each);
+        make(&self.tasks, self.sizes.receipts_at(), size_of::<Receipt>())?;
+        make(&self.roll, Roll::lines_at(self.sizes.places), Roll::PLACE)?;
+        make(&self.duties, 0, page_size())
     }
 }
 

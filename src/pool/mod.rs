@@ -55,6 +55,12 @@
 //! names the life of its holder. Only where as many have died as may break the pool, the nursery waits until
 //! the host has counted them.
 //!
+//! # Coming and going
+//! A worker that has run as many tasks as it may says so on its page and waits. The nursery gives its number to a spare process whose
+//! initializer is done, and only then lets it leave; while some wait there are as many more spares. A pool that shrinks lets workers
+//! leave in the same way, without a successor. For one that grows beyond its places the host makes more: their part of each memory,
+//! which is mapped for the largest pool from the beginning, and a journal, which goes to the nursery through the socket.
+//!
 //! # Limits
 //! A worker says on its page of the duties which task it begins, and when. The nursery ends it when its time is over or when the host
 //! cancels the task; the limits are in the task's record, which no worker can write. Who has decided that a task ends is settled by

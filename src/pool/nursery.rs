@@ -6,7 +6,7 @@
 //! the host is gone (the other is a descriptor of the host's process, which no forked copy holds open).
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
@@ -70,6 +70,8 @@ pub struct Nursery {
     /// The host's end of the socket: nobody else may hold it open.
     pub host_socket: i32,
     pub no_core: bool,
+    /// How many tasks a worker runs before it leaves; 0 = any number.
+    pub max_tasks: u32,
     /// Deaths in a row that break the pool.
     pub crash_budget: u32,
     pub host_pid: i32,
@@ -77,6 +79,7 @@ pub struct Nursery {
     pub proc_is_ours: bool,
     /// The host's, without pidfds.
     pub host_start: Option<u64>,
+    /// With room for more places, as `journals` has.
     pub children: Vec<Child>,
 }
 
@@ -92,14 +95,24 @@ pub struct Child {
     stopped: u64,
     /// Killed by the nursery, and why.
     killed: Option<Reason>,
+    /// It was told to leave once it has finished what it runs.
+    leaves: bool,
     /// A task that is cancelled, and when it has to have ended.
     cancel: Option<(u64, u64)>,
 }
 
+impl Child {
+    fn is_spare(&self) -> bool {
+        self.pid != 0 && self.worker == 0 && !self.leaves
+    }
+}
+
 /// What the nursery knows, beside what is on the roll.
 struct Supervisor<'a> {
-    nursery: &'a Nursery,
+    nursery: &'a mut Nursery,
     children: Vec<Child>,
+    /// How many there are to be.
+    workers: u32,
     w: Thread,
     own_pid: i32,
     credentials: Option<Credentials>,
@@ -153,12 +166,14 @@ impl Nursery {
         }
         process::set_name(c"tine-nursery");
         let children = std::mem::take(&mut self.children);
+        let credentials = Credentials::of(self.host_pid).filter(|_| self.proc_is_ours);
         let mut supervisor = Supervisor {
-            nursery: &self,
+            workers: self.workers,
+            nursery: &mut self,
             children,
             w: Thread::current(),
             own_pid: process::pid(),
-            credentials: Credentials::of(self.host_pid).filter(|_| self.proc_is_ours),
+            credentials,
             inherited_rss: process::own_peak_rss(),
             forks: 0,
             shutdown: Shutdown::None,
@@ -189,7 +204,7 @@ impl Supervisor<'_> {
         if process::thread_count().is_some_and(|count| count > 1) {
             self.fail_to_begin(step::THREADS, 0);
         }
-        for worker in 1..=self.nursery.workers {
+        for worker in 1..=self.workers {
             if let Err(errno) = self.fork_worker(worker as usize - 1, worker, 0) {
                 self.fail_to_begin(step::FORK, errno);
             }
@@ -245,18 +260,80 @@ impl Supervisor<'_> {
         {
             return;
         }
-        for worker in 1..=self.nursery.workers {
+        for worker in 1..=self.workers {
             if self.children.iter().any(|child| child.pid != 0 && child.worker == worker) {
                 continue;
             }
-            if let Some(spare) = self.children.iter().position(|child| child.pid != 0 && child.worker == 0) {
+            if let Some(spare) = self.spare(false) {
                 self.promote(spare, worker);
             } else {
                 self.try_fork_worker(worker);
             }
         }
-        if !self.children.iter().any(|child| child.pid != 0 && child.worker == 0) {
+        let waiting = self.replace_retiring();
+        let spares = self.children.iter().filter(|child| child.is_spare()).count();
+        for _ in spares..1 + waiting {
             self.try_fork_worker(0);
+        }
+    }
+
+    /// A process that can take the place of another; one whose initializer is done, if that is asked.
+    fn spare(&self, ready: bool) -> Option<usize> {
+        let is_ready = |place: usize, child: &Child| {
+            self.nursery.board.claims.bells.get(place).is_some_and(|bell| self.w.load(&bell.ready, Acquire) == child.life)
+        };
+        let mut spares = self.children.iter().enumerate().filter(|(_, child)| child.is_spare());
+        spares.find(|&(place, child)| !ready || is_ready(place, child)).map(|(place, _)| place)
+    }
+
+    /// Lets workers leave that have run as many tasks as they may, each once another process works in its stead. Answers how many
+    /// have to wait for that.
+    fn replace_retiring(&mut self) -> usize {
+        let mut waiting = 0;
+        for place in 0..self.children.len() {
+            let Child { pid, worker, .. } = self.children[place];
+            let retiring = self.nursery.duties.get(place).is_some_and(|duty| duty::is_retiring(self.w, duty));
+            if pid == 0 || worker == 0 || !retiring {
+                continue;
+            }
+            match self.spare(true) {
+                Some(spare) => {
+                    self.promote(spare, worker);
+                    self.let_leave(place);
+                }
+                None => waiting += 1,
+            }
+        }
+        waiting
+    }
+
+    /// From now on the worker in a place is none: it leaves when it has finished what it runs.
+    fn let_leave(&mut self, place: usize) {
+        let Some(child) = self.children.get_mut(place) else { return };
+        child.leaves = true;
+        child.worker = 0;
+        if let Some(line) = self.nursery.roll.line(place, child.life) {
+            self.w.store(&line.worker, 0, Relaxed);
+            self.w.store(&line.leaves, 1, Release);
+            self.nursery.board.ring(self.w, place as u32);
+        }
+    }
+
+    fn resize(&mut self, workers: u32) {
+        self.workers = workers;
+        for place in 0..self.children.len() {
+            if self.children[place].pid != 0 && self.children[place].worker > workers {
+                self.let_leave(place);
+            }
+        }
+    }
+
+    /// The host has made one more place. Nothing is allocated: there was room from the beginning.
+    fn add_place(&mut self, place: i64, journal: Option<OwnedFd>) {
+        let Some(journal) = journal.filter(|_| place == self.children.len() as i64) else { return };
+        if self.children.len() < self.children.capacity() && self.nursery.journals.len() < self.nursery.journals.capacity() {
+            self.children.push(Child::default());
+            self.nursery.journals.push(journal.into_raw_fd());
         }
     }
 
@@ -275,7 +352,8 @@ impl Supervisor<'_> {
     /// In a row: without a finished task in between.
     fn count_death(&mut self) {
         let bells = &self.nursery.board.claims.bells;
-        let finished = (0..bells.count()).filter_map(|place| bells.get(place)).map(|bell| self.w.load(&bell.finished, Relaxed));
+        let finished =
+            (0..self.children.len()).filter_map(|place| bells.get(place)).map(|bell| self.w.load(&bell.finished, Relaxed));
         let finished = finished.fold(0, u32::wrapping_add);
         if finished != self.finished_at_death {
             (self.finished_at_death, self.deaths_in_a_row) = (finished, 0);
@@ -342,6 +420,7 @@ impl Supervisor<'_> {
         self.forks += 1;
         w.store(&line.worker, worker, Relaxed);
         w.store(&line.first_unit, unit, Relaxed);
+        w.store(&line.leaves, 0, Relaxed);
         let pid = match fork::fork_quiet()? {
             Forked::Child => worker::run(self.nursery, self.own_pid, place as u32, life, self.forks),
             Forked::Parent(pid) => pid,
@@ -391,7 +470,7 @@ impl Supervisor<'_> {
     }
 
     fn note_end(&mut self, place: usize, ending: Ending, usage: Usage) {
-        let (roll, journals) = (&self.nursery.roll, &self.nursery.journals);
+        let Supervisor { nursery: &mut Nursery { ref roll, ref journals, .. }, .. } = *self;
         let (Some(child), Some(latest)) = (self.children.get_mut(place), roll.latest.get(place)) else { return };
         let Some(line) = roll.line(place, child.life) else { return };
         // What the nursery ordered is why it ended, unless it ended by itself before.
@@ -400,7 +479,7 @@ impl Supervisor<'_> {
             .filter(|_| matches!(ending, Ending::Signaled { signal, .. } if signal == signal::KILL || signal == signal::TERM));
         child.pid = 0;
         child.life = child.life.wrapping_add(1);
-        let life = child.life;
+        let (life, leaves) = (child.life, child.leaves);
         let peak_rss_bytes = Some(usage.peak_rss_bytes).filter(|&peak| peak > self.inherited_rss).unwrap_or(0);
         roll::write_exit(self.w, line, ending, ordered, Usage { peak_rss_bytes, ..usage });
         self.w.store(&line.end_unit, journal::end_unit(journals[place]), Relaxed);
@@ -408,16 +487,17 @@ impl Supervisor<'_> {
         self.w.store(&line.life, life, Release);
         self.w.store(latest, life, Release);
 
-        let board = &self.nursery.board;
-        let ready = board.claims.bells.get(place).map_or(0, |bell| self.w.load(&bell.ready, Relaxed));
+        let bell = self.nursery.board.claims.bells.get(place);
+        let ready = bell.map_or(0, |bell| self.w.load(&bell.ready, Relaxed));
         if ready == life.wrapping_sub(1) {
             self.backoff = 0;
         } else if ordered.is_none() {
             self.back_off();
         }
-        if ordered.is_none() {
+        if ordered.is_none() && !leaves {
             self.count_death();
         }
+        let board = &self.nursery.board;
         board.forget_place(self.w, place as u32);
         // It may have been woken for a task that it did not take: somebody else looks.
         board.ring_all(self.w);
@@ -434,11 +514,14 @@ impl Supervisor<'_> {
 
     fn handle_messages(&mut self) {
         loop {
-            match message::receive(&self.nursery.socket) {
+            let (received, carried) = message::receive_with(&self.nursery.socket);
+            match received {
                 Received::Message(Message { kind, number, argument }) => {
                     match kind {
                         message::TERMINATE => self.begin_shutdown(argument),
                         message::CANCEL => self.cancel(argument as u64),
+                        message::PLACE => self.add_place(argument, carried),
+                        message::RESIZE => self.resize(argument as u32),
                         _ => {}
                     }
                     let heard = &self.nursery.roll.head.heard;
@@ -510,7 +593,7 @@ impl Supervisor<'_> {
 
     /// What the worker in a place is running, if it says something that can be.
     fn lap(&self, place: usize) -> Option<(Lap, Limits)> {
-        let (w, nursery) = (self.w, self.nursery);
+        let (w, nursery) = (self.w, &self.nursery);
         let lap = duty::running(w, nursery.duties.get(place)?)?;
         let tasks = &nursery.board.tasks;
         if lap.task.slot >= w.load(&tasks.head.records, Acquire) {
@@ -591,7 +674,7 @@ impl Supervisor<'_> {
 
     /// Until something happens or has to be done.
     fn sleep(&self) {
-        let (nursery, wakes_at) = (self.nursery, &self.nursery.roll.head.wakes_at);
+        let (nursery, wakes_at) = (&self.nursery, &self.nursery.roll.head.wakes_at);
         self.w.store64(wakes_at, self.next_time(), SeqCst);
         // Who begins something after this sees how long the sleep is, and what was begun before is seen now.
         self.w.fence();

@@ -116,16 +116,15 @@ pub struct Roll {
 }
 
 impl Roll {
-    fn lines_at(places: usize) -> usize {
+    /// Bytes of what belongs to one place.
+    pub(super) const PLACE: usize = LIVES * size_of::<RollLine>();
+
+    pub(super) fn lines_at(places: usize) -> usize {
         (size_of::<RollHead>() + places * size_of::<Word>()).next_multiple_of(size_of::<RollLine>())
     }
 
-    pub fn length(places: usize) -> usize {
-        Roll::lines_at(places) + places * LIVES * size_of::<RollLine>()
-    }
-
     pub fn map(fd: &OwnedFd, places: usize, access: Access) -> Result<Roll> {
-        let window = Window::new(fd.as_fd(), Roll::length(places), access)?;
+        let window = Window::new(fd.as_fd(), Roll::lines_at(places) + places * Roll::PLACE, access)?;
         let (head, latest) = (window.object(0)?, window.array(size_of::<RollHead>(), places)?);
         Ok(Roll { head, latest, lines: window.array(Roll::lines_at(places), places * LIVES)?, window })
     }

@@ -137,7 +137,7 @@ impl Table {
             done: 0,
             failed: 0,
             finished: 0,
-            workers: vec![WorkerState { life: 1, ..WorkerState::default() }; sizes.places],
+            workers: Vec::new(),
             deliveries: VecDeque::new(),
             to_ring: 0,
             bells: [0; BELLS],
@@ -323,6 +323,11 @@ impl Table {
         if let Some(bell) = job.bell() {
             self.to_ring |= 1 << bell;
         }
+    }
+
+    /// There are so many places.
+    pub fn make_places(&mut self, places: usize) {
+        self.workers.resize(places, WorkerState { life: 1, ..WorkerState::default() });
     }
 
     /// The next process in a place was born.
@@ -531,10 +536,12 @@ mod tests {
     const SLOTS: usize = 4;
 
     fn table() -> Table {
-        let (files, claims) = Files::create(Sizes { slots: SLOTS, places: 3, arena: 64 << 10 }).unwrap();
+        let (files, claims) = Files::create(Sizes { slots: SLOTS, places: 3, arena: 64 << 10 }, 3).unwrap();
         let tasks = Tasks::map(files.tasks.as_fd(), &files.sizes, Access::ReadWrite).unwrap();
         let claims = Claims::map(claims.as_fd(), &files.sizes).unwrap();
-        Table::new(Arc::new(files), Arc::new(Board { tasks, claims }), SLOTS)
+        let mut table = Table::new(Arc::new(files), Arc::new(Board { tasks, claims }), SLOTS);
+        table.make_places(3);
+        table
     }
 
     fn submit(w: Thread, table: &mut Table) {

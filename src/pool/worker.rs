@@ -16,7 +16,7 @@ use super::task::{Limits, Task, consumed, flags};
 use crate::process::children;
 use crate::process::foreign;
 use crate::process::role::{self, Role};
-use crate::shm::pool::{Duty, TaskRecord};
+use crate::shm::pool::{Duty, RollLine, TaskRecord};
 use crate::shm::{Spin, Window, Words};
 use crate::sys::errno::number;
 use crate::sys::memory::Access;
@@ -38,8 +38,11 @@ struct Worker<'a> {
     place: u32,
     life: u32,
     duty: &'a Duty,
-    /// Laps (see [`duty`]) until now.
+    /// What the nursery says about this process.
+    line: Option<&'a RollLine>,
+    /// Laps (see [`duty`]) and tasks until now.
     laps: u64,
+    tasks: u32,
     bell_fd: i32,
     /// Wakes the nursery.
     alarm_fd: i32,
@@ -83,8 +86,10 @@ pub(super) fn run(nursery: &Nursery, parent: i32, place: u32, life: u32, number:
 
     let w = Thread::current();
     let Some(duty) = nursery.duties.get(place as usize) else { fork::exit_now(DISABLED) };
-    let (rung, searching, laps) = (0, false, 0);
-    let worker = Worker { w, nursery, parent, place, life, duty, laps, bell_fd, alarm_fd, tasks_fd, rung, searching };
+    let line = nursery.worker_roll.line(place as usize, life);
+    let (rung, searching, laps, tasks) = (0, false, 0, 0);
+    let worker =
+        Worker { w, nursery, parent, place, life, duty, line, laps, tasks, bell_fd, alarm_fd, tasks_fd, rung, searching };
     let unit = worker.wait_until_on_roll();
     signal::unblock_all();
     worker.serve(Writer::new(journal_fd, seed(nursery.pool_id, place, life), unit))
@@ -101,7 +106,7 @@ impl Worker<'_> {
     /// Until the nursery has written down who this is: before that, nobody could say of whom a task or a death is. Answers where
     /// the journal begins.
     fn wait_until_on_roll(&self) -> u64 {
-        let Some(line) = self.nursery.worker_roll.line(self.place as usize, self.life) else { fork::exit_now(DISABLED) };
+        let Some(line) = self.line else { fork::exit_now(DISABLED) };
         loop {
             let seen = self.w.load(&line.life, Acquire);
             if seen == self.life {
@@ -135,6 +140,8 @@ impl Worker<'_> {
         if let Some(bell) = self.nursery.board.claims.bells.get(self.place as usize) {
             self.w.store(&bell.ready, self.life, Release);
         }
+        // It waits for that where another is to leave only then.
+        fd::ring(self.alarm_fd);
         let worker = self.wait_for_promotion();
         let task = Task::new(self.nursery.board.clone(), self.place, self.life, worker.unwrap_or(0), state, journal);
         if worker.is_some() {
@@ -147,7 +154,7 @@ impl Worker<'_> {
 
     /// A spare worker waits until it takes the place of another. `None`: the pool was closed before.
     fn wait_for_promotion(&self) -> Option<u32> {
-        let line = self.nursery.worker_roll.line(self.place as usize, self.life)?;
+        let line = self.line?;
         let bell = &self.nursery.board.claims.bells.get(self.place as usize)?.bell;
         loop {
             let heard = self.w.load(bell, Acquire);
@@ -155,19 +162,23 @@ impl Worker<'_> {
             if worker != 0 {
                 return Some(worker - 1);
             }
-            if self.nursery.board.phase(self.w) == phase::LEAVING {
+            if self.nursery.board.phase(self.w) == phase::LEAVING || self.leaves() {
                 return None;
             }
             let _ = self.w.wait(bell, heard, &Deadline::new(Timeout::Forever));
         }
     }
 
-    /// Runs tasks until the pool is closed and there are none left.
+    /// Runs tasks until the pool is closed and there are none left, or until another process does instead.
     fn work(&mut self, task: &Task) {
         let board = self.nursery.board.clone();
         let mut last: Option<Last> = None;
         for round in 0u32.. {
-            let open = board.phase(self.w) == phase::OPEN;
+            if self.nursery.max_tasks != 0 && self.tasks == self.nursery.max_tasks {
+                self.write_last(task, last.take());
+                return self.wait_for_successor();
+            }
+            let open = board.phase(self.w) == phase::OPEN && !self.leaves();
             let mut taken = if open { board.take(self.w, self.holder()) } else { None };
             if taken.is_none() {
                 // Told at once: there is no entry of a next task to go with it.
@@ -180,6 +191,7 @@ impl Worker<'_> {
             }
             let Some(taken) = taken else { return };
             last = self.run(task, taken, last.take());
+            self.tasks += 1;
             if round % TASKS_PER_LOOK == TASKS_PER_LOOK - 1 && process::parent_pid() != self.parent {
                 fork::exit_now(ORPHANED);
             }
@@ -194,7 +206,8 @@ impl Worker<'_> {
             board.begin_search(self.w, self.place);
             self.searching = true;
             let phase = board.phase(self.w);
-            if phase == phase::LEAVING {
+            // Whoever counts on this process's search is passed on by its end.
+            if phase == phase::LEAVING || self.leaves() {
                 return None;
             }
             if phase == phase::STOPPING {
@@ -212,13 +225,37 @@ impl Worker<'_> {
             match board.prepare_to_sleep(self.w, self.holder()) {
                 Ok(taken) => return Some(taken),
                 Err(heard) => {
-                    // Whoever changes the phase rings afterwards.
-                    if board.phase(self.w) == phase {
+                    // Whoever changes the phase, or wants this process to leave, rings afterwards.
+                    if board.phase(self.w) == phase && !self.leaves() {
                         let _ = self.w.wait(bell, heard, &Deadline::new(Timeout::Forever));
                     }
                     board.cancel_sleep(self.w, self.place);
                 }
             }
+        }
+    }
+
+    /// Whether the nursery wants this process to leave.
+    fn leaves(&self) -> bool {
+        self.line.is_some_and(|line| self.w.load(&line.leaves, Relaxed) != 0)
+    }
+
+    /// Runs no task any more, and waits until another process does in its stead.
+    fn wait_for_successor(&self) {
+        duty::retire(self.w, self.duty, self.laps);
+        fd::ring(self.alarm_fd);
+        let board = &self.nursery.board;
+        let Some(bell) = board.claims.bells.get(self.place as usize).map(|bell| &bell.bell) else { return };
+        loop {
+            let heard = self.w.load(bell, Acquire);
+            self.w.fence();
+            match board.phase(self.w) {
+                _ if self.leaves() => return,
+                phase::LEAVING => return,
+                phase::STOPPING => self.wait_for_kill(),
+                _ => {}
+            }
+            let _ = self.w.wait(bell, heard, &Deadline::new(Timeout::Forever));
         }
     }
 

@@ -34,7 +34,10 @@ pub struct TaskHead {
     pub any_bells: Word64,
     /// Bells that somebody waits on: the nursery rings them when a worker has died.
     pub bells_in_use: Word64,
-    rest3: [Word64; 4],
+    /// How many places there are.
+    pub places: Word,
+    rest2: Word,
+    rest3: [Word64; 3],
 }
 
 /// Written by the host, for one process of the pool.
@@ -146,7 +149,8 @@ pub struct RollLine {
     /// The units of the journal's file that it wrote begin here, and end there.
     pub first_unit: Word,
     pub end_unit: Word,
-    rest: Word,
+    /// Not 0: it is to leave once it has finished what it runs.
+    pub leaves: Word,
     pub user_us: Word64,
     pub system_us: Word64,
     /// 0 = unknown.

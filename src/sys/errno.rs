@@ -12,6 +12,11 @@ pub mod number {
     pub const BAD_DESCRIPTOR: i32 = libc::EBADF;
     pub const CANCELED: i32 = libc::ECANCELED;
 
+    /// Whether the process has no number left for one more descriptor.
+    pub fn is_no_descriptor(errno: i32) -> bool {
+        matches!(errno, libc::EMFILE | libc::ENFILE)
+    }
+
     /// Whether there may be room later.
     pub fn is_no_room(errno: i32) -> bool {
         matches!(errno, libc::ENOSPC | libc::ENOMEM | libc::EFBIG | libc::EDQUOT)

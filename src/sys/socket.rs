@@ -121,6 +121,8 @@ pub enum Take {
     LookAndCopy,
     /// What does not fit and what it carries is dropped.
     Take,
+    /// With what it carries.
+    TakeAll,
 }
 
 /// Receives one message into `head` and `body`, in this order.
@@ -134,7 +136,7 @@ pub fn receive(
     let mut control = Control::new();
     let flags = match take {
         Take::Look | Take::LookAndCopy => libc::MSG_PEEK,
-        Take::Take => 0,
+        Take::Take | Take::TakeAll => 0,
     };
     // After an error that was left by the other end's close, what it sent before that is still there.
     let mut reset = false;
@@ -143,7 +145,8 @@ pub fn receive(
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         message.msg_iov = parts.as_mut_ptr();
         message.msg_iovlen = parts.len() as _;
-        if take == Take::LookAndCopy {
+        let asked = matches!(take, Take::LookAndCopy | Take::TakeAll);
+        if asked {
             message.msg_control = control.0.as_mut_ptr().cast();
             message.msg_controllen = size_of::<Control>() as _;
         }
@@ -155,9 +158,7 @@ pub fn receive(
             let carried = unsafe { take_descriptors(&message) };
             return match carried {
                 // The kernel could not install it.
-                None if take == Take::LookAndCopy && message.msg_flags & libc::MSG_CTRUNC != 0 => {
-                    Err(Refused::Failed(libc::EMFILE))
-                }
+                None if asked && message.msg_flags & libc::MSG_CTRUNC != 0 => Err(Refused::Failed(libc::EMFILE)),
                 carried => Ok(Received { length, carried }),
             };
         }

@@ -1315,7 +1315,8 @@ TEST(bad_arguments_are_told_by_their_names) {
         options.flags = later[i];
         CHECK_STATUS(tine_pool_new(&options, &pool), TINE_ENOTSUP);
     }
-    CHECK_STATUS(tine_pool_resize(good, 3), TINE_ENOTSUP);
+    BAD(tine_pool_resize(NULL, 3), "pool is NULL");
+    BAD(tine_pool_resize(good, 0), "workers");
     CHECK_STATUS(tine_pool_poll(good, 0, 0, NULL), TINE_ENOTSUP);
     CHECK_INT(tine_pool_fd(good), -1);
     CHECK(pool == NULL && async == NULL && result == NULL);
