@@ -253,7 +253,7 @@ template <typename T> inline T init() {
 #define TINE_REASON_TERMINATED 7
 
 /**
- * Callbacks run inside tine_pool_poll() instead of on a thread of the pool. Not in this version.
+ * Callbacks run inside tine_pool_poll(), tine_pool_join() and tine_pool_free() instead of on a thread of the pool.
  */
 #define TINE_POOL_HOST_LOOP 1
 
@@ -716,7 +716,8 @@ typedef struct tine_pool_options_t {
 typedef int32_t (*tine_task_fn)(const void *arg, size_t arg_len, struct tine_task_t *task);
 
 /**
- * A callback; runs in the process that made the pool, on the pool's thread. The result lives until it returns.
+ * A callback; runs in the process that made the pool, on the pool's thread or where TINE_POOL_HOST_LOOP says. The result lives until it
+ * returns.
  */
 typedef void (*tine_result_fn)(const struct tine_result_t *result, void *user_data);
 
@@ -1846,7 +1847,7 @@ tine_status_t tine_pool_close(struct tine_pool_t *pool);
 tine_status_t tine_pool_terminate(struct tine_pool_t *pool, int64_t grace_ms, uint32_t *out_killed);
 
 /**
- * Waits until all workers have left and all callbacks have returned.
+ * Waits until all workers have left and all callbacks have returned. With TINE_POOL_HOST_LOOP it runs them, too.
  *
  * @param pool        The pool, closed or terminated.
  * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
@@ -1902,28 +1903,39 @@ tine_status_t tine_pool_worker_pids(const struct tine_pool_t *pool, int32_t *out
 tine_status_t tine_pool_trace(struct tine_pool_t *pool, const char *path);
 
 /**
- * A descriptor that is readable when tine_pool_poll() has something to do.
+ * A descriptor that is readable while tine_pool_poll() has something to do, for poll(2), epoll(7) and the like.
  *
- * @param pool  The pool.
- * @return -1: this version's pools have a thread of their own.
+ * It belongs to the pool: do not read or close it, and take it out of your own loop before you free the pool. It can be readable
+ * although there is nothing to do, and stays so once the pool has ended.
+ *
+ * @param pool  The pool, made with TINE_POOL_HOST_LOOP.
+ * @return -1: the pool has a thread of its own, or belongs to the parent process.
  * @since 0.1.0
  */
 int tine_pool_fd(const struct tine_pool_t *pool);
 
 /**
- * Runs callbacks of a pool without a thread of its own.
+ * Runs callbacks of a pool without a thread of its own, as soon as there are some, on the calling thread.
  *
- * @param pool        The pool.
- * @param timeout_ms  Longest wait for the first one.
- * @param max         How many at most; 0 = all.
- * @param out_count   How many ran.
- * @return Always TINE_ENOTSUP: this version's pools have a thread of their own.
+ * One thread at a time does that: another one waits until it has finished. Asyncs, tine_pool_apply() and tine_pool_map() need no poll.
+ *
+ * @param pool        The pool, made with TINE_POOL_HOST_LOOP.
+ * @param timeout_ms  Longest wait for the first one in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+ * @param max         How many at most; 0 = all that can run now. If one of them frees the pool, all that are left run.
+ * @param out_count   How many ran, at least 1. May be NULL.
+ * @return TINE_OK; TINE_ETIMEDOUT: there was none to run; TINE_ECLOSED: the pool has ended and every callback has run, or TINE_EBROKEN
+ *         where it broke; TINE_EBUSY inside a callback; TINE_ENOTSUP: the pool has a thread of its own; TINE_EINVAL; TINE_EFORKED;
+ *         TINE_EINTR.
  * @since 0.1.0
  */
-tine_status_t tine_pool_poll(struct tine_pool_t *pool, int64_t timeout_ms, size_t max, size_t *out_count);
+tine_status_t tine_pool_poll(struct tine_pool_t *pool,
+                             int64_t timeout_ms,
+                             size_t max,
+                             size_t *out_count);
 
 /**
- * Frees a pool, terminating it if it runs. Inside one of its callbacks that is carried out when the callback has returned.
+ * Frees a pool, terminating it if it runs. Inside one of its callbacks that is carried out when the callback has returned. Callbacks of
+ * what was pending run before this returns.
  *
  * Asyncs and results stay valid. In a forked child this touches nothing.
  *
@@ -1935,7 +1947,7 @@ void tine_pool_free(struct tine_pool_t *pool);
 /**
  * Waits until the task has ended and its callback, if there is one for what became of it, has returned.
  *
- * Inside a callback of the same pool an async is ready as soon as its task has ended.
+ * With TINE_POOL_HOST_LOOP, and inside a callback of the same pool, an async is ready as soon as its task has ended.
  *
  * @param async       The async.
  * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.

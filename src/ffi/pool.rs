@@ -33,7 +33,7 @@ pub struct tine_result_t(());
 /// The results of tine_pool_imap(), one after the other.
 pub struct tine_stream_t(());
 
-/// Callbacks run inside tine_pool_poll() instead of on a thread of the pool. Not in this version.
+/// Callbacks run inside tine_pool_poll(), tine_pool_join() and tine_pool_free() instead of on a thread of the pool.
 pub const TINE_POOL_HOST_LOOP: u32 = 1;
 /// Threads instead of processes. Not in this version.
 pub const TINE_POOL_THREADS: u32 = 2;
@@ -60,7 +60,8 @@ pub const TINE_IMAP_UNORDERED: u32 = 1;
 /// tine_pool_map() as its size allows), and gone when the function returns.
 pub type tine_task_fn = Option<unsafe extern "C" fn(arg: *const c_void, arg_len: usize, task: *mut tine_task_t) -> i32>;
 
-/// A callback; runs in the process that made the pool, on the pool's thread. The result lives until it returns.
+/// A callback; runs in the process that made the pool, on the pool's thread or where TINE_POOL_HOST_LOOP says. The result lives until it
+/// returns.
 pub type tine_result_fn = Option<unsafe extern "C" fn(result: *const tine_result_t, user_data: *mut c_void)>;
 
 /// Runs in each worker before its first task. 0 = success; `*out_state` is what tine_task_worker_state() answers.
@@ -265,7 +266,6 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
         (read, name, arg::array(read.inherit_fds, read.inherit_fd_count, "options.inherit_fds")?)
     };
     let flags = arg::flags(read.flags, KNOWN, "options.flags")?;
-    arg::not_yet_flags(flags, TINE_POOL_HOST_LOOP, "TINE_POOL_HOST_LOOP")?;
     arg::not_yet_flags(flags, TINE_POOL_THREADS, "TINE_POOL_THREADS")?;
     arg::not_yet_flags(flags, TINE_POOL_KEEP_SIGNALS, "TINE_POOL_KEEP_SIGNALS")?;
     arg::not_yet_flags(flags, TINE_POOL_ALLOW_CLOSURES, "TINE_POOL_ALLOW_CLOSURES")?;
@@ -280,6 +280,7 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
         inherit_fds: inherit_fds.to_vec(),
         inherit_all_fds: flags & TINE_POOL_INHERIT_ALL_FDS != 0,
         single_thread_only: flags & TINE_POOL_SINGLE_THREAD_ONLY != 0,
+        host_loop: flags & TINE_POOL_HOST_LOOP != 0,
         no_core: flags & TINE_POOL_NO_CORE != 0,
         break_on_death: flags & TINE_POOL_BREAK_ON_DEATH != 0,
         crash_budget: read.crash_budget,
@@ -712,7 +713,7 @@ pub unsafe extern "C" fn tine_pool_terminate(pool: *mut tine_pool_t, grace_ms: i
     })
 }
 
-/// Waits until all workers have left and all callbacks have returned.
+/// Waits until all workers have left and all callbacks have returned. With TINE_POOL_HOST_LOOP it runs them, too.
 ///
 /// @param pool        The pool, closed or terminated.
 /// @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
@@ -798,37 +799,51 @@ pub unsafe extern "C" fn tine_pool_trace(pool: *mut tine_pool_t, path: *const c_
     guard::status(|| guard::not_yet("tine_pool_trace"))
 }
 
-/// A descriptor that is readable when tine_pool_poll() has something to do.
+/// A descriptor that is readable while tine_pool_poll() has something to do, for poll(2), epoll(7) and the like.
 ///
-/// @param pool  The pool.
-/// @return -1: this version's pools have a thread of their own.
+/// It belongs to the pool: do not read or close it, and take it out of your own loop before you free the pool. It can be readable
+/// although there is nothing to do, and stays so once the pool has ended.
+///
+/// @param pool  The pool, made with TINE_POOL_HOST_LOOP.
+/// @return -1: the pool has a thread of its own, or belongs to the parent process.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_pool_fd(pool: *const tine_pool_t) -> c_int {
-    guard::value(-1, || Ok(-1))
+    // SAFETY: contract H.
+    guard::value(-1, || unsafe { handle::borrow(pool, "pool")? }.0.loop_fd())
 }
 
-/// Runs callbacks of a pool without a thread of its own.
+/// Runs callbacks of a pool without a thread of its own, as soon as there are some, on the calling thread.
 ///
-/// @param pool        The pool.
-/// @param timeout_ms  Longest wait for the first one.
-/// @param max         How many at most; 0 = all.
-/// @param out_count   How many ran.
-/// @return Always TINE_ENOTSUP: this version's pools have a thread of their own.
+/// One thread at a time does that: another one waits until it has finished. Asyncs, tine_pool_apply() and tine_pool_map() need no poll.
+///
+/// @param pool        The pool, made with TINE_POOL_HOST_LOOP.
+/// @param timeout_ms  Longest wait for the first one in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+/// @param max         How many at most; 0 = all that can run now. If one of them frees the pool, all that are left run.
+/// @param out_count   How many ran, at least 1. May be NULL.
+/// @return TINE_OK; TINE_ETIMEDOUT: there was none to run; TINE_ECLOSED: the pool has ended and every callback has run, or TINE_EBROKEN
+///         where it broke; TINE_EBUSY inside a callback; TINE_ENOTSUP: the pool has a thread of its own; TINE_EINVAL; TINE_EFORKED;
+///         TINE_EINTR.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_pool_poll(
     pool: *mut tine_pool_t,
     timeout_ms: i64,
     max: usize,
     out_count: *mut usize,
 ) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_pool_poll of a pool with a thread"))
+    guard::status(|| {
+        // SAFETY: contract H.
+        let pool = unsafe { handle::borrow(pool, "pool")? }.0.share();
+        let count = pool.poll(arg::timeout(timeout_ms)?, if max == 0 { usize::MAX } else { max })?;
+        // SAFETY: contract O.
+        unsafe { arg::put(out_count, count) };
+        Ok(())
+    })
 }
 
-/// Frees a pool, terminating it if it runs. Inside one of its callbacks that is carried out when the callback has returned.
+/// Frees a pool, terminating it if it runs. Inside one of its callbacks that is carried out when the callback has returned. Callbacks of
+/// what was pending run before this returns.
 ///
 /// Asyncs and results stay valid. In a forked child this touches nothing.
 ///
@@ -844,7 +859,7 @@ pub unsafe extern "C" fn tine_pool_free(pool: *mut tine_pool_t) {
 
 /// Waits until the task has ended and its callback, if there is one for what became of it, has returned.
 ///
-/// Inside a callback of the same pool an async is ready as soon as its task has ended.
+/// With TINE_POOL_HOST_LOOP, and inside a callback of the same pool, an async is ready as soon as its task has ended.
 ///
 /// @param async       The async.
 /// @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.

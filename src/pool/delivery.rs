@@ -4,7 +4,7 @@
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
 use super::host::{Host, Lifecycle};
 use crate::error::Result;
@@ -56,17 +56,7 @@ fn work(host: &Arc<Host>) -> Result<()> {
             break;
         }
         for job in jobs {
-            host.set_delivering(true);
-            job.deliver();
-            host.set_delivering(false);
-            // Whoever waits says so before it looks whether the job is ready.
-            job.set_ready();
-            if let Some(bell) = job.bell() {
-                host.board.ring_host(Thread::current(), bell);
-            }
-            if host.freed.load(Relaxed) {
-                let _ = host.terminate(Timeout::Try);
-            }
+            host.run_callback(&job);
         }
     }
     if host.nursery_is_gone() {

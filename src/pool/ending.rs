@@ -200,12 +200,18 @@ impl Host {
             if state.lifecycle == Lifecycle::Open {
                 return Err(Error::invalid(format!("{}: join before close or terminate", self.name)));
             }
-            let bell = state.table.take_bell();
-            state.table.join_bells |= 1 << bell;
-            self.publish_bells(&state.table);
-            bell
+            self.gathering.is_none().then(|| {
+                let bell = state.table.take_bell();
+                state.table.join_bells |= 1 << bell;
+                self.publish_bells(&state.table);
+                bell
+            })
         };
-        if self.wait_with_bell(bell, &deadline, || Ok(self.lock()?.finished))? {
+        let in_time = match bell {
+            Some(bell) => self.wait_with_bell(bell, &deadline, || Ok(self.lock()?.finished))?,
+            None => self.poll_to_the_end(&deadline)?,
+        };
+        if in_time {
             return Ok(());
         }
         Err(Error::new(Kind::TimedOut, format!("{}: not all workers have left in time", self.name)))

@@ -2,7 +2,6 @@
 //! [`super::submit`], [`super::collect`], [`super::ending`], [`super::delivery`].
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::AsRawFd;
@@ -11,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::board::Board;
-use super::job::Callbacks;
+use super::job::{Callbacks, Job};
 use super::journal::{Entry, Peek, Reader};
 use super::memory::Files;
 use super::roll::Roll;
@@ -22,8 +21,10 @@ use crate::shm::Words;
 use crate::sys::elf::Loaded;
 use crate::sys::errno;
 use crate::sys::fd::{self, PrivateFd};
+use crate::sys::gathering::Gathering;
 use crate::sys::heap::Filled;
 use crate::sys::thread::{self, Thread};
+use crate::timeout::Timeout;
 
 /// How far the pool is between its making and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,8 +50,10 @@ pub(super) struct State {
     pub(super) recent_deaths: VecDeque<u64>,
     pub(super) finished_at_death: u64,
     pub(super) commands: u32,
-    /// The delivery thread wakes up by itself from time to time.
+    /// Somebody looks after pending tasks from time to time, also when nobody rings.
     pub(super) watched: bool,
+    /// A thread of the host's program runs callbacks: see [`super::host_loop`].
+    pub(super) polling: bool,
     /// Everything is over, and every callback has returned.
     pub(super) finished: bool,
     /// For the log, once no lock is held.
@@ -97,19 +100,18 @@ pub struct Host {
     pub(super) nursery_start: Option<u64>,
     pub(super) nursery: Option<PrivateFd>,
     pub(super) bell: PrivateFd,
+    /// Of a pool without a thread: what the host's program waits for.
+    pub(super) gathering: Option<Gathering>,
     pub(super) crash_budget: usize,
     pub(super) crash_window_ns: u64,
     pub(super) worker_count: AtomicU32,
     pub(super) max_tasks: u32,
     /// How many places the nursery knows.
     pub(super) resizing: Mutex<usize>,
+    /// The thread that is inside a callback, by its kernel's number; 0 = none.
+    pub(super) delivering: AtomicU32,
     /// The handle was freed inside a callback.
     pub(super) freed: AtomicBool,
-}
-
-thread_local! {
-    /// The pool whose callbacks this thread runs. Const and without Drop.
-    static DELIVERING: Cell<usize> = const { Cell::new(0) };
 }
 
 /// What is to be submitted.
@@ -190,6 +192,7 @@ impl State {
             finished_at_death: 0,
             commands: 0,
             watched: false,
+            polling: false,
             finished: false,
             notes: Vec::new(),
         }
@@ -238,11 +241,23 @@ impl Host {
 
     /// Whether the calling thread is inside a callback of this pool.
     pub(super) fn is_delivering(&self) -> bool {
-        DELIVERING.get() == std::ptr::from_ref(self) as usize
+        self.delivering.load(Relaxed) == Thread::current().tid()
     }
 
-    pub(super) fn set_delivering(&self, delivering: bool) {
-        DELIVERING.set(if delivering { std::ptr::from_ref(self) as usize } else { 0 });
+    /// Runs the callback of a job that has ended.
+    pub(super) fn run_callback(&self, job: &Arc<Job>) {
+        let w = Thread::current();
+        self.delivering.store(w.tid(), Relaxed);
+        job.deliver();
+        self.delivering.store(0, Relaxed);
+        // Whoever waits says so before it looks whether the job is ready.
+        job.set_ready();
+        if let Some(bell) = job.bell() {
+            self.board.ring_host(w, bell);
+        }
+        if self.freed.load(Relaxed) {
+            let _ = self.terminate(Timeout::Try);
+        }
     }
 
     pub fn stats(&self) -> Result<Stats> {

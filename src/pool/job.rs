@@ -90,7 +90,7 @@ pub struct Job {
     place: AtomicU64,
     callbacks: Option<Callbacks>,
     outcome: OnceLock<Outcome>,
-    /// The outcome is there, and its callback has returned.
+    /// The outcome is there, and (in a pool with a thread) its callback has returned.
     ready: AtomicBool,
     /// The bell of those who wait, counted from 1; changed under the pool's lock.
     bell: AtomicU64,
@@ -139,11 +139,11 @@ impl Job {
         self.callbacks.is_some()
     }
 
-    /// Writes down what became of it; answers whether there is somebody to tell.
-    pub(super) fn end(&self, outcome: Outcome) -> bool {
+    /// Writes down what became of it; answers whether there is somebody to tell. `at_once`: it is ready before they are told.
+    pub(super) fn end(&self, outcome: Outcome, at_once: bool) -> bool {
         let tell = self.callbacks.is_some_and(|callbacks| callbacks.for_outcome(&outcome) != 0);
         let _ = self.outcome.set(outcome);
-        if !tell {
+        if !tell || at_once {
             self.set_ready();
         }
         tell

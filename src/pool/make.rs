@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -25,6 +25,7 @@ use crate::sys::elf::Loaded;
 use crate::sys::fd::PrivateFd;
 use crate::sys::fork::{self, Forked};
 use crate::sys::fork_gate::Member;
+use crate::sys::gathering::Gathering;
 use crate::sys::memory::Access;
 use crate::sys::nursery as os;
 use crate::sys::signal::Blocked;
@@ -58,6 +59,8 @@ pub struct Options {
     pub inherit_fds: Vec<i32>,
     pub inherit_all_fds: bool,
     pub single_thread_only: bool,
+    /// Without a thread in the host.
+    pub host_loop: bool,
     pub no_core: bool,
     pub break_on_death: bool,
     pub crash_budget: u32,
@@ -96,6 +99,9 @@ impl Drop for Pool {
         let _ = host.terminate(Timeout::Try);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        } else {
+            // What was pending has ended, and is told here.
+            let _ = host.poll_to_the_end(&Deadline::new(Timeout::Try));
         }
     }
 }
@@ -260,6 +266,15 @@ impl Pool {
         for (peek, reader) in peeks.iter().zip(&readers) {
             let _ = peek.set(reader.peek.clone());
         }
+        table.ready_at_once = options.host_loop;
+        let gathering = if options.host_loop {
+            // Outside of a turn such a pool counts as asleep.
+            Thread::current().store(&board.tasks.head.delivery, 1, SeqCst);
+            let end = nursery_pidfd.as_ref().map_or(host_socket.as_raw_fd(), AsRawFd::as_raw_fd);
+            Some(Gathering::new(&[bell.as_raw_fd(), end])?)
+        } else {
+            None
+        };
         let host = Arc::new(Host {
             name: name.to_owned(),
             epoch: thread::epoch(),
@@ -276,13 +291,18 @@ impl Pool {
             nursery_start: process::start_time(nursery_pid),
             nursery: nursery_pidfd.map(PrivateFd::new),
             bell: PrivateFd::new(bell),
+            gathering,
             crash_budget: options.crash_budget as usize,
             crash_window_ns: u64::from(options.crash_window_ms) * 1_000_000,
             worker_count: AtomicU32::new(options.workers),
             max_tasks: options.max_tasks,
             resizing: Mutex::new(places),
+            delivering: AtomicU32::new(0),
             freed: AtomicBool::new(false),
         });
+        if options.host_loop {
+            return Ok(Pool { host, thread: None });
+        }
         // Counted from now on, whenever the thread begins.
         let (for_thread, member) = (host.clone(), Member::new());
         let thread = std::thread::Builder::new()

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`make`] | making a pool; its handle |
 //! | [`host`], [`submit`], [`collect`], [`ending`] | what the host's threads do: hand tasks over and wait, take in what became of them, end the pool |
-//! | [`delivery`] | the pool's one thread in the host, which runs callbacks |
+//! | [`delivery`], [`host_loop`] | the pool's one thread in the host, which runs callbacks; a pool without it |
 //! | [`map`] | one function over many items |
 //! | [`table`], [`arguments`], [`job`] | the host's own account: what is true |
 //! | [`memory`] | what host and workers share: where it lies, how it grows |
@@ -71,7 +71,8 @@
 //! # Sleeping
 //! Who sleeps says so before it looks for the last time, and who has something for it looks afterwards whether somebody sleeps;
 //! both with a fence between. Workers sleep on a word each, threads of the host on another, the delivery thread on a descriptor, for
-//! it also hears of the nursery's end. Nobody polls in an idle pool. While tasks are pending the host looks after things once a
+//! it also hears of the nursery's end. A pool in the host's own loop has no such thread; that descriptor and the nursery's are then
+//! gathered in one that the host waits for ([`host_loop`]). Nobody polls in an idle pool. While tasks are pending the host looks after things once a
 //! second: not needed by the protocol, but a task that writes over the claims and lives on is not noticed by any death.
 //!
 //! # Ends
@@ -86,6 +87,7 @@ pub mod delivery;
 pub mod duty;
 pub mod ending;
 pub mod host;
+pub mod host_loop;
 pub mod job;
 pub mod journal;
 pub mod make;

@@ -1,7 +1,7 @@
 //! Handing tasks over, and waiting for them.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, SeqCst};
 use std::thread;
@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::shm::pool::BELLS;
 use crate::shm::{Spin, Woken, Words};
 use crate::sys::thread::Thread;
-use crate::sys::{Deadline, fd, file};
+use crate::sys::{Deadline, file};
 use crate::timeout::Timeout;
 
 /// Whoever waits looks after the nursery once in a while: the delivery thread, whose task that is, may be busy with a callback.
@@ -58,7 +58,7 @@ impl Host {
         drop(state);
         self.board.alert(w);
         if unwatched {
-            fd::ring(self.bell.as_raw_fd());
+            self.begin_to_watch();
         }
         Ok(job)
     }

@@ -108,7 +108,9 @@ pub struct Table {
     /// Tasks whose function has returned.
     pub finished: u64,
     pub workers: Vec<WorkerState>,
-    /// Ended jobs whose callbacks wait for the delivery thread.
+    /// Jobs are ready before their callbacks have run.
+    pub ready_at_once: bool,
+    /// Ended jobs whose callbacks wait for the delivery thread, or for the host's program to poll.
     pub deliveries: VecDeque<Arc<Job>>,
     /// Bells that are to be rung once the lock is free.
     pub to_ring: u64,
@@ -138,6 +140,7 @@ impl Table {
             failed: 0,
             finished: 0,
             workers: Vec::new(),
+            ready_at_once: false,
             deliveries: VecDeque::new(),
             to_ring: 0,
             bells: [0; BELLS],
@@ -311,10 +314,12 @@ impl Table {
             self.failed += 1;
         }
         let Some(job) = self.release(slot) else { return };
-        if job.end(outcome) {
-            self.deliveries.push_back(job);
-        } else {
+        let tell = job.end(outcome, self.ready_at_once);
+        if job.is_ready() {
             self.ring_for(&job);
+        }
+        if tell {
+            self.deliveries.push_back(job);
         }
     }
 

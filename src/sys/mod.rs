@@ -17,6 +17,7 @@ pub mod file_lock;
 pub mod fork;
 pub mod fork_gate;
 pub mod futex;
+pub mod gathering;
 pub mod heap;
 pub mod interrupt;
 pub mod memory;

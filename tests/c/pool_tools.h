@@ -43,6 +43,8 @@ static inline tine_task_fn function_at(const void *address) {
     return fn;
 }
 
+static inline int threads_of_host(void) { return atoi(field_of(getpid(), "Threads:")); }
+
 /* ---- Pools ---- */
 static inline tine_pool_t *pool_with(const tine_pool_options_t *options) {
     tine_pool_t *pool = NULL;
