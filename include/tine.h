@@ -1761,19 +1761,25 @@ tine_status_t tine_pool_map(struct tine_pool_t *pool,
                             size_t *out_failed_index);
 
 /**
- * tine_pool_map() without waiting.
+ * tine_pool_map() without waiting for the items.
+ *
+ * The result of the async tells what became of all of it. Its status is TINE_OK, or TINE_ETASKFAILED where some items failed: then its
+ * data is the index of the first one, a size_t, and tine_result_code() and tine_result_exit_info() are that item's. It is
+ * TINE_ECANCELED, TINE_ENOSPC or TINE_ENOMEM where not all items have run.
  *
  * @param pool         The pool.
  * @param fn           As in tine_pool_map().
- * @param items        As in tine_pool_map().
+ * @param items        As in tine_pool_map(); copied.
  * @param item_size    As in tine_pool_map().
  * @param count        As in tine_pool_map().
- * @param chunk        As in tine_pool_map().
- * @param out_results  As in tine_pool_map(); written until the async is ready.
+ * @param chunk        As in tine_pool_map(). One chunk is one task of the pool's max_pending.
+ * @param out_results  As in tine_pool_map(); written until the async is ready (or its callback begins), whatever is done with it
+ *                     meanwhile. Freeing the pool ends that, too.
  * @param result_size  As in tine_pool_map().
- * @param options      NULL = defaults.
- * @param out_async    To wait for all of it.
- * @return Always TINE_ENOTSUP: not in this version.
+ * @param options      NULL = defaults. The callbacks are called once, for all of it; max_attempts and the running times are each item's.
+ * @param out_async    To wait for all of it; free it with tine_async_free(). May be NULL.
+ * @return TINE_OK; TINE_EFULL: not all chunks found room in time, nothing more is started; TINE_EINVAL; TINE_ECLOSED; TINE_EBROKEN;
+ *         TINE_EFORKED; TINE_ENOSPC, TINE_ENOMEM: no room for the items; TINE_EINTR.
  * @since 0.1.0
  */
 tine_status_t tine_pool_map_async(struct tine_pool_t *pool,
@@ -1991,7 +1997,7 @@ tine_status_t tine_async_get(struct tine_async_t *async, int64_t timeout_ms, con
  * One that no worker has begun never runs. Of one that runs the worker is killed and replaced. If it has a soft_timeout_ms,
  * tine_task_cancelled() turns true first, and the worker is killed only when the task goes on for as long as lies between its two
  * limits (a second if it has no timeout_ms); if it returns before, it ends as what it returned. Otherwise it ends as
- * TINE_ECANCELED.
+ * TINE_ECANCELED. Of tine_pool_map_async(), that goes for each chunk.
  *
  * @param async  The async.
  * @return TINE_OK, also if the task has ended; TINE_EBROKEN: the pool's nursery does not answer; TINE_EFORKED.

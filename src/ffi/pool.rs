@@ -11,7 +11,9 @@ use super::queue::tine_bytes_t;
 use super::status::{self, TINE_OK, tine_status_t};
 use super::{arg, guard, handle, options};
 use crate::error::{Error, Kind, Result};
-use crate::pool::{Callbacks, Code, Failure, Job, Limits, Map, Options, Outcome, Pool, Stats, Submission, Task, TaskSpec};
+use crate::pool::{
+    Callbacks, Code, Failure, Job, Limits, Map, MapOptions, Options, Outcome, Pool, Stats, Submission, Task, TaskSpec,
+};
 use crate::sys::{Deadline, elf};
 use crate::timeout::Timeout;
 
@@ -366,7 +368,7 @@ fn status_of(outcome: &Outcome) -> tine_status_t {
 
 /// What a call came to that tells, besides its status, which item failed.
 unsafe fn failed_index(out_failed_index: *mut usize, failure: Option<Failure>) -> Result<()> {
-    let Some(Failure { item, why }) = failure else { return Ok(()) };
+    let Some(Failure { item, why, .. }) = failure else { return Ok(()) };
     // SAFETY: contract O.
     unsafe { arg::put(out_failed_index, item) };
     Err(Error::new(Kind::TaskFailed, format!("tine_pool_map: item {item} failed: {why}")))
@@ -544,7 +546,7 @@ pub unsafe extern "C" fn tine_pool_submit(
             unsafe { (handle::borrow(pool, "pool")?.0.share(), arg::bytes(arg, arg_len, "arg")?, read_submit_options(options)?) };
         let (attempts, limits) = (options.attempts, options.limits);
         let spec = TaskSpec { function: function(r#fn)?, argument, attempts, items: 0, result_size: None, limits };
-        let submission = Submission { spec, callbacks: options.callbacks, id: options.id, handle: !out_async.is_null() };
+        let submission = Submission::new(spec, options.callbacks, options.id, !out_async.is_null());
         let job = pool.submit(&submission, &options.room)?;
         // SAFETY: contract O.
         unsafe { give(job, out_async) };
@@ -595,28 +597,34 @@ pub unsafe extern "C" fn tine_pool_map(
                 arg::buffer(out_results, result_bytes, "out_results")?,
             )
         };
-        let map = Map { function: function(r#fn)?, items, item_size, count, chunk, results, result_size };
+        let limits = Limits::default();
+        let map = Map { function: function(r#fn)?, items, item_size, count, chunk, result_size, limits };
         // SAFETY: contract O.
-        unsafe { failed_index(out_failed_index, pool.map(map, arg::timeout(timeout_ms)?)?) }
+        unsafe { failed_index(out_failed_index, pool.map(&map, results, arg::timeout(timeout_ms)?)?) }
     })
 }
 
-/// tine_pool_map() without waiting.
+/// tine_pool_map() without waiting for the items.
+///
+/// The result of the async tells what became of all of it. Its status is TINE_OK, or TINE_ETASKFAILED where some items failed: then its
+/// data is the index of the first one, a size_t, and tine_result_code() and tine_result_exit_info() are that item's. It is
+/// TINE_ECANCELED, TINE_ENOSPC or TINE_ENOMEM where not all items have run.
 ///
 /// @param pool         The pool.
 /// @param fn           As in tine_pool_map().
-/// @param items        As in tine_pool_map().
+/// @param items        As in tine_pool_map(); copied.
 /// @param item_size    As in tine_pool_map().
 /// @param count        As in tine_pool_map().
-/// @param chunk        As in tine_pool_map().
-/// @param out_results  As in tine_pool_map(); written until the async is ready.
+/// @param chunk        As in tine_pool_map(). One chunk is one task of the pool's max_pending.
+/// @param out_results  As in tine_pool_map(); written until the async is ready (or its callback begins), whatever is done with it
+///                     meanwhile. Freeing the pool ends that, too.
 /// @param result_size  As in tine_pool_map().
-/// @param options      NULL = defaults.
-/// @param out_async    To wait for all of it.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @param options      NULL = defaults. The callbacks are called once, for all of it; max_attempts and the running times are each item's.
+/// @param out_async    To wait for all of it; free it with tine_async_free(). May be NULL.
+/// @return TINE_OK; TINE_EFULL: not all chunks found room in time, nothing more is started; TINE_EINVAL; TINE_ECLOSED; TINE_EBROKEN;
+///         TINE_EFORKED; TINE_ENOSPC, TINE_ENOMEM: no room for the items; TINE_EINTR.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_pool_map_async(
     pool: *mut tine_pool_t,
     r#fn: tine_task_fn,
@@ -629,7 +637,26 @@ pub unsafe extern "C" fn tine_pool_map_async(
     options: *const tine_submit_options_t,
     out_async: *mut *mut tine_async_t,
 ) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_pool_map_async"))
+    guard::status(|| {
+        let (item_bytes, result_bytes) =
+            (arg::product(item_size, count, "item_size")?, arg::product(result_size, count, "result_size")?);
+        let result_bytes = if out_results.is_null() { 0 } else { result_bytes };
+        // SAFETY: contracts H, B, O and C; the results are the library's until the job has ended.
+        let (pool, items, results, options) = unsafe {
+            (
+                handle::borrow(pool, "pool")?.0.share(),
+                arg::bytes(items, item_bytes, "items")?,
+                arg::buffer(out_results, result_bytes, "out_results")?,
+                read_submit_options(options)?,
+            )
+        };
+        let SubmitOptions { callbacks, id, attempts, limits, room } = options;
+        let map = Map { function: function(r#fn)?, items, item_size, count, chunk, result_size, limits };
+        let job = pool.map_async(&map, results, &MapOptions { callbacks, id, attempts, room })?;
+        // SAFETY: contract O.
+        unsafe { give(job, out_async) };
+        Ok(())
+    })
 }
 
 /// Runs one function over items that come one after the other.
@@ -921,7 +948,7 @@ pub unsafe extern "C" fn tine_async_get(
 /// One that no worker has begun never runs. Of one that runs the worker is killed and replaced. If it has a soft_timeout_ms,
 /// tine_task_cancelled() turns true first, and the worker is killed only when the task goes on for as long as lies between its two
 /// limits (a second if it has no timeout_ms); if it returns before, it ends as what it returned. Otherwise it ends as
-/// TINE_ECANCELED.
+/// TINE_ECANCELED. Of tine_pool_map_async(), that goes for each chunk.
 ///
 /// @param async  The async.
 /// @return TINE_OK, also if the task has ended; TINE_EBROKEN: the pool's nursery does not answer; TINE_EFORKED.

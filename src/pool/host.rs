@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::board::Board;
-use super::job::{Callbacks, Job};
+use super::job::{Callbacks, Job, Part};
 use super::journal::{Entry, Peek, Reader};
 use super::memory::Files;
 use super::roll::Roll;
@@ -122,6 +122,13 @@ pub struct Submission<'a> {
     pub id: u64,
     /// Somebody will ask for it by its handle.
     pub handle: bool,
+    pub(super) part: Part,
+}
+
+impl<'a> Submission<'a> {
+    pub fn new(spec: TaskSpec<'a>, callbacks: Option<Callbacks>, id: u64, handle: bool) -> Submission<'a> {
+        Submission { spec, callbacks, id, handle, part: Part::Single }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, OnceLock, Weak};
 
+use super::batch::Batch;
 use super::host::Host;
 use crate::error::{Error, Kind, Result};
 use crate::process::ExitInfo;
@@ -82,6 +83,17 @@ impl Callbacks {
     }
 }
 
+/// What a job is to others.
+#[derive(Clone, Default)]
+pub(super) enum Part {
+    #[default]
+    Single,
+    /// Of a map, by its number there.
+    Chunk(Arc<Batch>, usize),
+    /// A map: no task of its own.
+    Whole(Weak<Batch>),
+}
+
 /// A task that was submitted: async and result at once.
 pub struct Job {
     /// The number that the caller chose, or the sequence number.
@@ -95,18 +107,23 @@ pub struct Job {
     /// The bell of those who wait, counted from 1; changed under the pool's lock.
     bell: AtomicU64,
     host: Option<Weak<Host>>,
+    pub(super) part: Part,
 }
 
+/// The place of a job without a task: no slot, and no generation of any.
+const NO_PLACE: u64 = u64::MAX;
+
 impl Job {
-    pub(super) fn new(id: u64, callbacks: Option<Callbacks>, host: Option<Weak<Host>>) -> Job {
+    pub(super) fn new(id: u64, callbacks: Option<Callbacks>, host: Option<Weak<Host>>, part: Part) -> Job {
         Job {
             id: AtomicU64::new(id),
-            place: AtomicU64::new(0),
+            place: AtomicU64::new(NO_PLACE),
             callbacks,
             outcome: OnceLock::new(),
             ready: AtomicBool::new(false),
             bell: AtomicU64::new(0),
             host,
+            part,
         }
     }
 
@@ -136,7 +153,12 @@ impl Job {
     }
 
     pub(super) fn wants_delivery(&self) -> bool {
-        self.callbacks.is_some()
+        self.callbacks.is_some() || matches!(self.part, Part::Chunk(..))
+    }
+
+    /// Whether no worker can ring for those who wait for it: it ends with other jobs.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.part, Part::Whole(_))
     }
 
     /// Writes down what became of it; answers whether there is somebody to tell. `at_once`: it is ready before they are told.

@@ -5,7 +5,7 @@
 //! | [`make`] | making a pool; its handle |
 //! | [`host`], [`submit`], [`collect`], [`ending`] | what the host's threads do: hand tasks over and wait, take in what became of them, end the pool |
 //! | [`delivery`], [`host_loop`] | the pool's one thread in the host, which runs callbacks; a pool without it |
-//! | [`map`] | one function over many items |
+//! | [`map`], [`batch`] | one function over many items, in the call and behind it |
 //! | [`table`], [`arguments`], [`job`] | the host's own account: what is true |
 //! | [`memory`] | what host and workers share: where it lies, how it grows |
 //! | [`board`] | how tasks pass from the host to the workers: the algorithms over shared words |
@@ -81,6 +81,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arguments;
+pub mod batch;
 pub mod board;
 pub mod collect;
 pub mod delivery;
@@ -101,6 +102,7 @@ pub mod table;
 pub mod task;
 pub mod worker;
 
+pub use batch::MapOptions;
 pub use host::{Stats, Submission};
 pub use job::{Callbacks, Job, Outcome};
 pub use make::{Options, Pool};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::duty;
 use super::host::{Host, Locked, Submission};
-use super::job::Job;
+use super::job::{Job, Part};
 use super::message;
 use super::table::{ArgumentAt, Table, TaskSpec};
 use crate::error::{Error, Kind, Result};
@@ -33,7 +33,7 @@ impl Host {
         let spec = &submission.spec;
         self.loaded.check(spec.function)?;
         let host = submission.handle.then(|| Arc::downgrade(self));
-        let job = Arc::new(Job::new(submission.id, submission.callbacks, host));
+        let job = Arc::new(Job::new(submission.id, submission.callbacks, host, submission.part.clone()));
         let w = Thread::current();
         let mut state = self.admit(room)?;
         let slot = state.table.reserve(spec, &job)?;
@@ -72,7 +72,7 @@ impl Host {
     /// Submits and waits. A task that is not done in time goes on for nobody.
     pub fn apply(self: &Arc<Host>, spec: TaskSpec, timeout: Timeout) -> Result<Arc<Job>> {
         let deadline = Deadline::new(timeout);
-        let submission = Submission { spec, callbacks: None, id: 0, handle: false };
+        let submission = Submission::new(spec, None, 0, false);
         let job = self.submit(&submission, &deadline).map_err(|error| match error.kind() {
             Kind::Full => Error::new(Kind::TimedOut, format!("{}: no room for the task in time", self.name)),
             _ => error,
@@ -176,6 +176,9 @@ impl Host {
                 None => state.table.take_bell(),
             };
             job.set_bell(Some(bell));
+            if job.is_whole() {
+                state.table.room_bells |= 1 << bell;
+            }
             state.table.ring_when_ended(w, job, bell);
             self.publish_bells(&state.table);
             bell
@@ -238,6 +241,9 @@ impl Host {
         self.collect()?;
         if job.has_ended() {
             return Ok(());
+        }
+        if let Part::Whole(batch) = &job.part {
+            return batch.upgrade().map_or(Ok(()), |batch| self.stop_batch(&batch, false));
         }
         let w = Thread::current();
         {

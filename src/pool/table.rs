@@ -9,8 +9,9 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::arguments::{Arguments, Location};
 use super::board::{Board, Claim, FIRST, Holder, NORMAL, Taken};
-use super::job::{Job, Outcome};
+use super::job::{Job, Outcome, Part};
 use super::journal::{Entry, flag};
+use super::map::finished_items;
 use super::memory::{Extent, Files};
 use super::task::{Limits, flags};
 use crate::error::{Error, Kind, Result};
@@ -116,7 +117,7 @@ pub struct Table {
     pub to_ring: u64,
     bells: [u32; BELLS],
     pub bells_in_use: u64,
-    /// Bells of threads that wait for room.
+    /// Bells of threads that wait for any task to end: for room, or for all of several.
     pub room_bells: u64,
     /// Bells of threads that wait for the end of the pool.
     pub join_bells: u64,
@@ -173,9 +174,8 @@ impl Table {
         } else {
             self.free.pop();
         }
-        self.last_sequence += 1;
         self.pending += 1;
-        let sequence = self.last_sequence;
+        let sequence = self.next_sequence();
         job.assign(slot, sequence);
         let mut task_flags = 0;
         if matches!(argument, Location::Unmapped { .. }) {
@@ -198,6 +198,12 @@ impl Table {
             named: [0; LANES],
         };
         Ok(slot)
+    }
+
+    /// A number that no other task has.
+    pub fn next_sequence(&mut self) -> u64 {
+        self.last_sequence += 1;
+        self.last_sequence
     }
 
     /// Where the argument of a reserved slot goes.
@@ -314,12 +320,28 @@ impl Table {
             self.failed += 1;
         }
         let Some(job) = self.release(slot) else { return };
+        if let Part::Chunk(batch, chunk) = &job.part {
+            if let Some(whole) = batch.end_chunk(*chunk, &outcome) {
+                self.end_whole(&batch.whole, whole);
+            }
+        }
+        self.end_job(&job, outcome);
+    }
+
+    /// The last part of a job has ended that is no task itself.
+    pub fn end_whole(&mut self, job: &Arc<Job>, outcome: Outcome) {
+        // What wakes those who wait for it otherwise was rung for its parts.
+        self.to_ring |= self.room_bells;
+        self.end_job(job, outcome);
+    }
+
+    fn end_job(&mut self, job: &Arc<Job>, outcome: Outcome) {
         let tell = job.end(outcome, self.ready_at_once);
         if job.is_ready() {
-            self.ring_for(&job);
+            self.ring_for(job);
         }
         if tell {
-            self.deliveries.push_back(job);
+            self.deliveries.push_back(job.clone());
         }
     }
 
@@ -379,16 +401,45 @@ impl Table {
     /// The process in `place` is dead, and all that it wrote was taken in. `partial` is what it left of a chunk.
     pub fn retire(&mut self, w: Thread, place: u32, death: ExitInfo, kind: Kind, partial: Option<Filled>) {
         let Some(worker) = self.workers.get_mut(place as usize) else { return };
-        let (running, pid) = (worker.running, worker.pid);
+        let WorkerState { running, pid, chunk, .. } = *worker;
         *worker = WorkerState { life: worker.life.wrapping_add(2), ..WorkerState::default() };
         if let Some((slot, sequence)) = running.filter(|&(slot, sequence)| self.runs(slot, sequence, place)) {
             let Slot { attempt, attempts, flags, .. } = self.slots[slot as usize];
             let again = kind == Kind::WorkerDied && attempt < attempts && flags & flags::CANCELLED == 0;
+            let length = partial.as_ref().map_or(0, |partial| partial.len());
+            let outcome = Outcome::new(Some(kind), 0, pid).with_data(partial, length).with_death(death);
+            if chunk.is_some() && finished_items(&outcome, usize::MAX) > 0 {
+                self.finished += 1;
+            }
+            if self.go_on(w, slot, &outcome) {
+                return;
+            }
             if !again || !self.begin_again(w, slot, sequence) {
-                let length = partial.as_ref().map_or(0, |partial| partial.len());
-                self.end(slot, Outcome::new(Some(kind), 0, pid).with_data(partial, length).with_death(death));
+                self.end(slot, outcome);
             }
         }
+    }
+
+    /// Lets workers have what is left of a chunk whose worker died; answers whether there is something left.
+    fn go_on(&mut self, w: Thread, slot: u32, outcome: &Outcome) -> bool {
+        let Some(&Slot { job: Some(ref job), sequence, attempt, attempts, .. }) = self.slots.get(slot as usize) else {
+            return false;
+        };
+        let (Part::Chunk(batch, chunk), Some(record)) = (&job.part, self.board.tasks.records.get(slot as usize)) else {
+            return false;
+        };
+        let may_try = |attempt| outcome.failure == Some(Kind::WorkerDied) && attempt < attempts;
+        let Some((taken, tried)) = batch.go_on(*chunk, outcome, attempt, may_try) else { return false };
+        let (length, items) = (w.load64(&record.argument_len, Relaxed), w.load(&record.items, Relaxed));
+        let bytes = length / u64::from(items.max(1)) * taken as u64;
+        w.store64(&record.argument_at, w.load64(&record.argument_at, Relaxed) + bytes, Relaxed);
+        w.store64(&record.argument_len, length - bytes, Relaxed);
+        w.store(&record.items, items - taken as u32, Relaxed);
+        self.slots[slot as usize].attempt = tried;
+        if !self.begin_again(w, slot, sequence) {
+            self.end(slot, Outcome::new(Some(Kind::NoMemory), 0, 0));
+        }
+        true
     }
 
     /// Lets workers have a task once more that was begun. `false`: there is no memory to name it again.
@@ -551,7 +602,7 @@ mod tests {
 
     fn submit(w: Thread, table: &mut Table) {
         let spec = TaskSpec { function: 1, argument: &[], attempts: 1, items: 0, result_size: None, limits: Limits::default() };
-        let slot = table.reserve(&spec, &Arc::new(Job::new(0, None, None))).unwrap();
+        let slot = table.reserve(&spec, &Arc::new(Job::new(0, None, None, Part::Single))).unwrap();
         table.publish(w, slot, &spec).unwrap();
     }
 

@@ -20,7 +20,7 @@ use crate::shm::pool::{Duty, RollLine, TaskRecord};
 use crate::shm::{Spin, Window, Words};
 use crate::sys::errno::number;
 use crate::sys::memory::Access;
-use crate::sys::thread::Thread;
+use crate::sys::thread::{Thread, page_size};
 use crate::sys::{Deadline, exit, fd, fork, interrupt, now, nursery as os, process, signal, stdio};
 use crate::timeout::Timeout;
 
@@ -349,6 +349,10 @@ impl Worker<'_> {
         // Each item has the time that is the limit; without one, they are one lap.
         let (each, item_length) = (call.limits.any(), length / call.items);
         for item in 0..call.items {
+            if item == 1 {
+                // Only the first one may have been tried before.
+                task.begin(call.taken.slot, task.id(), 1);
+            }
             if item == 0 || each {
                 self.begin_lap(task, call);
             }
@@ -401,8 +405,11 @@ impl Worker<'_> {
             let address = self.nursery.board.tasks.window.address(at as usize, length);
             return Ok(Argument { address: address.unwrap_or(std::ptr::null()), _window: None });
         }
-        let window = Window::range(fd::inherited(self.tasks_fd), at, length, Access::Read).map_err(|error| error.errno())?;
-        Ok(Argument { address: window.address(0, length).unwrap_or(std::ptr::null()), _window: Some(window) })
+        // What is left of a chunk begins anywhere.
+        let inside = (at % page_size() as u64) as usize;
+        let window = Window::range(fd::inherited(self.tasks_fd), at - inside as u64, inside + length, Access::Read);
+        let window = window.map_err(|error| error.errno())?;
+        Ok(Argument { address: window.address(inside, length).unwrap_or(std::ptr::null()), _window: Some(window) })
     }
 
     /// Writes down how the last task ended.
