@@ -298,7 +298,7 @@ template <typename T> inline T init() {
 #define TINE_SUBMIT_TRY 1
 
 /**
- * Results come as they are done. Not in this version.
+ * Results come as they are done, instead of in the order of the items.
  */
 #define TINE_IMAP_UNORDERED 1
 
@@ -1794,15 +1794,19 @@ tine_status_t tine_pool_map_async(struct tine_pool_t *pool,
                                   struct tine_async_t **out_async);
 
 /**
- * Runs one function over items that come one after the other.
+ * Runs one function over items that come one after the other, and gives the results one after the other.
  *
- * @param pool        The pool.
- * @param fn          The function.
- * @param next        Gives the items; called inside this function and tine_stream_next() only.
+ * `next` is called by the thread that is inside this function or tine_stream_next(), and by no other, only for so many items as may be
+ * under way, and no more once it has answered something below 0. It may use the pool, and may free the stream. What it gives is
+ * copied.
+ *
+ * @param pool        The pool. It may be freed before the stream: what is under way then ends as TINE_ECANCELED.
+ * @param fn          The function; gets one item as its argument.
+ * @param next        Gives the items; TINE_EEOF ends, any other failure ends as well and is passed on.
  * @param user_data   For `next`.
  * @param options     NULL = defaults.
  * @param out_stream  The results; free it with tine_stream_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @return TINE_OK, also if `next` failed: tine_stream_next() tells; TINE_EINVAL; TINE_ECLOSED; TINE_EBROKEN; TINE_EFORKED; TINE_EINTR.
  * @since 0.1.0
  */
 tine_status_t tine_pool_imap(struct tine_pool_t *pool,
@@ -1813,18 +1817,25 @@ tine_status_t tine_pool_imap(struct tine_pool_t *pool,
                              struct tine_stream_t **out_stream);
 
 /**
- * The next result.
+ * The next result: of the next item, or with TINE_IMAP_UNORDERED of the one that was done next.
+ *
+ * tine_result_task_id() of the result is the number of its item, counted from 1. Where items end otherwise than by `next`, the results of
+ * those before come first.
  *
  * @param stream      The stream.
- * @param timeout_ms  Longest wait in milliseconds.
- * @param out_result  Free it with tine_result_free().
- * @return Always TINE_ENOTSUP: not in this version.
+ * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit. `next` takes its own time.
+ * @param out_result  What became of the item; free it with tine_result_free(). May be NULL.
+ * @return TINE_OK: there is a result, see tine_result_status(); TINE_EEOF: there are no more, or what else `next` has answered, any
+ *         number of times; TINE_ETIMEDOUT; TINE_ECLOSED, TINE_EBROKEN: the pool takes no more items; TINE_ENOSPC, TINE_ENOMEM: no room
+ *         for an item; TINE_EBUSY: another thread is inside, or this is `next`; TINE_EINVAL; TINE_EFORKED; TINE_EINTR.
  * @since 0.1.0
  */
-tine_status_t tine_stream_next(struct tine_stream_t *stream, int64_t timeout_ms, struct tine_result_t **out_result);
+tine_status_t tine_stream_next(struct tine_stream_t *stream,
+                               int64_t timeout_ms,
+                               struct tine_result_t **out_result);
 
 /**
- * Frees a stream.
+ * Frees a stream. Items that no worker has begun do not run; those that have go on for nobody.
  *
  * @param stream  NULL is fine.
  * @since 0.1.0
@@ -2081,7 +2092,7 @@ tine_status_t tine_result_exit_info(const struct tine_result_t *result, struct t
 const char *tine_result_stderr_tail(const struct tine_result_t *result, size_t *out_len);
 
 /**
- * Frees a result of tine_pool_apply().
+ * Frees a result of tine_pool_apply() or tine_stream_next().
  *
  * @param result  NULL is fine.
  * @since 0.1.0

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use super::options::Sized0;
 use super::process::tine_exit_info_t;
 use super::queue::tine_bytes_t;
-use super::status::{self, TINE_OK, tine_status_t};
+use super::status::{self, TINE_EEOF, TINE_OK, tine_status_t};
 use super::{arg, guard, handle, options};
 use crate::error::{Error, Kind, Result};
 use crate::pool::{
-    Callbacks, Code, Failure, Job, Limits, Map, MapOptions, Options, Outcome, Pool, Stats, Submission, Task, TaskSpec,
+    Callbacks, Code, End, Failure, Job, Limits, Map, MapOptions, Options, Outcome, Pool, Results, Stats, StreamOptions,
+    Submission, Task, TaskSpec,
 };
 use crate::sys::{Deadline, elf};
 use crate::timeout::Timeout;
@@ -33,7 +34,7 @@ pub struct tine_async_t(());
 pub struct tine_result_t(());
 
 /// The results of tine_pool_imap(), one after the other.
-pub struct tine_stream_t(());
+pub struct tine_stream_t(Results);
 
 /// Callbacks run inside tine_pool_poll(), tine_pool_join() and tine_pool_free() instead of on a thread of the pool.
 pub const TINE_POOL_HOST_LOOP: u32 = 1;
@@ -55,7 +56,7 @@ pub const TINE_POOL_BREAK_ON_DEATH: u32 = 128;
 /// Do not wait for room.
 pub const TINE_SUBMIT_TRY: u32 = 1;
 
-/// Results come as they are done. Not in this version.
+/// Results come as they are done, instead of in the order of the items.
 pub const TINE_IMAP_UNORDERED: u32 = 1;
 
 /// A task's function; runs in a worker. 0 = success. The argument is read-only memory, aligned to 16 bytes (an item of
@@ -164,6 +165,11 @@ pub struct tine_imap_options_t {
     pub reserved: u32,
 }
 
+// SAFETY: repr(C), `size` first, no padding, zeros are defaults.
+unsafe impl Sized0 for tine_imap_options_t {
+    const NAME: &'static str = "options";
+}
+
 /// Numbers of a pool. Start from TINE_POOL_STATS_INIT.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -204,6 +210,7 @@ impl From<Stats> for tine_pool_stats_t {
 // ---- What the core calls ----
 
 type TaskFn = unsafe extern "C" fn(*const c_void, usize, *mut tine_task_t) -> i32;
+type NextFn = unsafe extern "C" fn(*mut c_void, *mut tine_bytes_t) -> tine_status_t;
 type ResultFn = unsafe extern "C" fn(*const tine_result_t, *mut c_void);
 
 /// The functions of one pool.
@@ -250,6 +257,22 @@ fn call_back(function: usize, user_data: usize, job: &Arc<Job>) {
         let function = transmute::<usize, ResultFn>(function);
         function(Arc::as_ptr(job).cast(), with_exposed_provenance_mut(user_data));
     }
+}
+
+/// Asks a `tine_next_fn` for an item.
+fn pull(next: usize, user_data: usize, take: &mut dyn FnMut(&[u8])) -> i32 {
+    let mut item = tine_bytes_t { data: ptr::null(), len: 0 };
+    // SAFETY: the address of a `tine_next_fn`; contract C.
+    let status = unsafe { transmute::<usize, NextFn>(next)(with_exposed_provenance_mut(user_data), &mut item) };
+    if status < 0 {
+        return status;
+    }
+    // SAFETY: contract B, until the function is called again.
+    match unsafe { arg::bytes(item.data, item.len, "out_item->data") } {
+        Ok(item) => take(item),
+        Err(error) => return status::of(error.kind()),
+    }
+    TINE_OK
 }
 
 // ---- Conversions ----
@@ -302,6 +325,27 @@ fn check_code(address: Option<usize>, name: &str) -> Result<()> {
 
 fn not_yet_number(value: u64, name: &str) -> Result<()> {
     if value == 0 { Ok(()) } else { guard::not_yet(name) }
+}
+
+unsafe fn read_imap_options(
+    options: *const tine_imap_options_t,
+    function: usize,
+    next: tine_next_fn,
+    user_data: *mut c_void,
+) -> Result<StreamOptions> {
+    // SAFETY: contract O.
+    let read = unsafe { options::read(options)? };
+    let flags = arg::flags(read.flags, TINE_IMAP_UNORDERED, "options.flags")?;
+    arg::flags(read.reserved, 0, "options.reserved")?;
+    Ok(StreamOptions {
+        function,
+        next: arg::callback(next, "next")? as usize,
+        user_data: user_data.expose_provenance(),
+        pull,
+        window: read.window,
+        limits: Limits { timeout_ms: running_time(read.timeout_ms, "options.timeout_ms")?, ..Limits::default() },
+        unordered: flags & TINE_IMAP_UNORDERED != 0,
+    })
 }
 
 /// How a task is submitted, and until when to wait for room.
@@ -659,18 +703,21 @@ pub unsafe extern "C" fn tine_pool_map_async(
     })
 }
 
-/// Runs one function over items that come one after the other.
+/// Runs one function over items that come one after the other, and gives the results one after the other.
 ///
-/// @param pool        The pool.
-/// @param fn          The function.
-/// @param next        Gives the items; called inside this function and tine_stream_next() only.
+/// `next` is called by the thread that is inside this function or tine_stream_next(), and by no other, only for so many items as may be
+/// under way, and no more once it has answered something below 0. It may use the pool, and may free the stream. What it gives is
+/// copied.
+///
+/// @param pool        The pool. It may be freed before the stream: what is under way then ends as TINE_ECANCELED.
+/// @param fn          The function; gets one item as its argument.
+/// @param next        Gives the items; TINE_EEOF ends, any other failure ends as well and is passed on.
 /// @param user_data   For `next`.
 /// @param options     NULL = defaults.
 /// @param out_stream  The results; free it with tine_stream_free().
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @return TINE_OK, also if `next` failed: tine_stream_next() tells; TINE_EINVAL; TINE_ECLOSED; TINE_EBROKEN; TINE_EFORKED; TINE_EINTR.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_pool_imap(
     pool: *mut tine_pool_t,
     r#fn: tine_task_fn,
@@ -679,34 +726,62 @@ pub unsafe extern "C" fn tine_pool_imap(
     options: *const tine_imap_options_t,
     out_stream: *mut *mut tine_stream_t,
 ) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_pool_imap"))
+    guard::status(|| {
+        // SAFETY: contracts H, O and C.
+        let (pool, options, out) = unsafe {
+            let pool = handle::borrow(pool, "pool")?.0.share();
+            (pool, read_imap_options(options, function(r#fn)?, next, user_data)?, arg::out(out_stream, "out_stream")?)
+        };
+        let results = pool.stream(options)?;
+        // SAFETY: checked by `arg::out`.
+        unsafe { handle::create(tine_stream_t(results), out) };
+        Ok(())
+    })
 }
 
-/// The next result.
+/// The next result: of the next item, or with TINE_IMAP_UNORDERED of the one that was done next.
+///
+/// tine_result_task_id() of the result is the number of its item, counted from 1. Where items end otherwise than by `next`, the results of
+/// those before come first.
 ///
 /// @param stream      The stream.
-/// @param timeout_ms  Longest wait in milliseconds.
-/// @param out_result  Free it with tine_result_free().
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit. `next` takes its own time.
+/// @param out_result  What became of the item; free it with tine_result_free(). May be NULL.
+/// @return TINE_OK: there is a result, see tine_result_status(); TINE_EEOF: there are no more, or what else `next` has answered, any
+///         number of times; TINE_ETIMEDOUT; TINE_ECLOSED, TINE_EBROKEN: the pool takes no more items; TINE_ENOSPC, TINE_ENOMEM: no room
+///         for an item; TINE_EBUSY: another thread is inside, or this is `next`; TINE_EINVAL; TINE_EFORKED; TINE_EINTR.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_stream_next(
     stream: *mut tine_stream_t,
     timeout_ms: i64,
     out_result: *mut *mut tine_result_t,
 ) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_stream_next"))
+    guard::number(|| {
+        // SAFETY: contract H.
+        let stream = unsafe { handle::borrow(stream, "stream")? }.0.share();
+        match stream.next(arg::timeout(timeout_ms)?)? {
+            Ok(job) => {
+                // SAFETY: contract O.
+                unsafe { give(job, out_result) };
+                Ok(TINE_OK)
+            }
+            Err(End::Source(TINE_EEOF)) => Err(Error::new(Kind::EndOfFile, "tine_stream_next: there are no more items")),
+            // The message is that of what failed inside it.
+            Err(End::Source(status)) => Ok(status),
+            Err(End::Pool(error)) => Err(error),
+        }
+    })
 }
 
-/// Frees a stream.
+/// Frees a stream. Items that no worker has begun do not run; those that have go on for nobody.
 ///
 /// @param stream  NULL is fine.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_stream_free(stream: *mut tine_stream_t) {
-    guard::release(|| {});
+    // SAFETY: contract H.
+    guard::release(|| unsafe { handle::free(stream) });
 }
 
 /// Takes no more tasks. Those that are pending are done, then the workers run the finalizer and leave.
@@ -1070,7 +1145,7 @@ pub unsafe extern "C" fn tine_result_stderr_tail(result: *const tine_result_t, o
     })
 }
 
-/// Frees a result of tine_pool_apply().
+/// Frees a result of tine_pool_apply() or tine_stream_next().
 ///
 /// @param result  NULL is fine.
 /// @since 0.1.0

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use super::batch::Batch;
 use super::host::Host;
+use super::stream::Ended;
 use crate::error::{Error, Kind, Result};
 use crate::process::ExitInfo;
 use crate::sys::heap::Filled;
@@ -92,6 +93,8 @@ pub(super) enum Part {
     Chunk(Arc<Batch>, usize),
     /// A map: no task of its own.
     Whole(Weak<Batch>),
+    /// Of a stream that wants to know in which order its items end.
+    Item(Arc<Ended>),
 }
 
 /// A task that was submitted: async and result at once.

@@ -5,7 +5,7 @@
 //! | [`make`] | making a pool; its handle |
 //! | [`host`], [`submit`], [`collect`], [`ending`] | what the host's threads do: hand tasks over and wait, take in what became of them, end the pool |
 //! | [`delivery`], [`host_loop`] | the pool's one thread in the host, which runs callbacks; a pool without it |
-//! | [`map`], [`batch`] | one function over many items, in the call and behind it |
+//! | [`map`], [`batch`], [`stream`] | one function over many items: in the call, behind it, one after the other |
 //! | [`table`], [`arguments`], [`job`] | the host's own account: what is true |
 //! | [`memory`] | what host and workers share: where it lies, how it grows |
 //! | [`board`] | how tasks pass from the host to the workers: the algorithms over shared words |
@@ -97,6 +97,7 @@ pub mod memory;
 pub mod message;
 pub mod nursery;
 pub mod roll;
+pub mod stream;
 pub mod submit;
 pub mod table;
 pub mod task;
@@ -107,5 +108,6 @@ pub use host::{Stats, Submission};
 pub use job::{Callbacks, Job, Outcome};
 pub use make::{Options, Pool};
 pub use map::{Failure, Map};
+pub use stream::{End, Results, StreamOptions};
 pub use table::TaskSpec;
 pub use task::{Code, Limits, Task};

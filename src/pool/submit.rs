@@ -186,6 +186,28 @@ impl Host {
         self.wait_with_bell(bell, deadline, || Ok(ready()))
     }
 
+    /// Waits until `ready`, which can change whenever a task ends; `false`: the time ran out.
+    pub(super) fn wait_for_any(&self, deadline: &Deadline, ready: impl Fn() -> bool) -> Result<bool> {
+        let (w, mut spin) = (Thread::current(), Spin::new());
+        loop {
+            self.collect()?;
+            if ready() || deadline.is_try() {
+                return Ok(ready());
+            }
+            if !spin.again(w) {
+                break;
+            }
+        }
+        let bell = {
+            let mut state = self.lock()?;
+            let bell = state.table.take_bell();
+            state.table.room_bells |= 1 << bell;
+            self.publish_bells(&state.table);
+            bell
+        };
+        self.wait_with_bell(bell, deadline, || Ok(ready()))
+    }
+
     /// Sleeps until `ready`, looking whenever the bell rings; then gives the bell back. `false`: the time ran out.
     pub(super) fn wait_with_bell(&self, bell: usize, deadline: &Deadline, ready: impl Fn() -> Result<bool>) -> Result<bool> {
         let waited = self.sleep_until(bell, deadline, ready);

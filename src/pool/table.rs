@@ -13,6 +13,7 @@ use super::job::{Job, Outcome, Part};
 use super::journal::{Entry, flag};
 use super::map::finished_items;
 use super::memory::{Extent, Files};
+use super::stream::Ended;
 use super::task::{Limits, flags};
 use crate::error::{Error, Kind, Result};
 use crate::process::ExitInfo;
@@ -300,6 +301,12 @@ impl Table {
         }
     }
 
+    /// What is pending of a stream.
+    pub fn jobs_of(&self, stream: &Arc<Ended>) -> Vec<Arc<Job>> {
+        let is_its = |job: &&Arc<Job>| matches!(&job.part, Part::Item(ended) if Arc::ptr_eq(ended, stream));
+        self.slots.iter().filter_map(|slot| slot.job.as_ref()).filter(is_its).cloned().collect()
+    }
+
     /// Gives a slot back: its task has ended, or was never published.
     pub fn release(&mut self, slot: u32) -> Option<Arc<Job>> {
         let entry = &mut self.slots[slot as usize];
@@ -326,6 +333,9 @@ impl Table {
             }
         }
         self.end_job(&job, outcome);
+        if let Part::Item(ended) = &job.part {
+            ended.push(&job);
+        }
     }
 
     /// The last part of a job has ended that is no task itself.
