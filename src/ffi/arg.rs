@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::shm::{Name, Naming};
 use crate::sync::file_lock::Mode;
 use crate::sys::Deadline;
+use crate::sys::heap::Growing;
 use crate::timeout::Timeout;
 
 /// The caller's bytes; NULL with length 0 is empty.
@@ -82,6 +83,18 @@ pub(super) unsafe fn put<T>(out: *mut T, value: T) {
     if !out.is_null() {
         // SAFETY: contract O.
         unsafe { out.write(value) };
+    }
+}
+
+/// Gives what was captured to the caller, or frees it where nobody wants it.
+pub(super) unsafe fn hand_out(captured: Growing, out_data: *mut *mut c_void, out_len: *mut usize) {
+    let length = captured.length();
+    // SAFETY: contract O.
+    unsafe {
+        if !out_data.is_null() {
+            out_data.write(captured.hand_out().0);
+        }
+        put(out_len, length);
     }
 }
 

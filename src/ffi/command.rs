@@ -59,6 +59,7 @@ pub(super) unsafe fn read<'a>(argv: *const *const c_char, options: *const tine_s
             uid: counts(has(TINE_SPAWN_SET_UID), options.uid, "uid", "TINE_SPAWN_SET_UID")?,
             gid: counts(has(TINE_SPAWN_SET_GID), options.gid, "gid", "TINE_SPAWN_SET_GID")?.map(|gid| (gid, groups)),
             keep_signals: has(TINE_SPAWN_KEEP_SIGNALS),
+            max_output_bytes: options.max_output_bytes,
         })
     }
 }

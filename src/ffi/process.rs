@@ -7,7 +7,7 @@ use super::options::{self, Sized0};
 use super::status::tine_status_t;
 use super::{arg, command, guard, handle};
 use crate::error::Result;
-use crate::process::{self, ExitInfo, Options, Process, Reason, Stream, role};
+use crate::process::{self, ExitInfo, Keep, Options, Process, Reason, Stream, role};
 use crate::sys::wait::Ending;
 
 /// A child process.
@@ -545,20 +545,29 @@ pub unsafe extern "C" fn tine_process_free(process: *mut tine_process_t) {
     guard::release(|| unsafe { handle::free(process) });
 }
 
-/// Gives a command its input and takes its output until it ends.
+/// Gives a command its input and takes its output until it ends, both of any size and at once.
 ///
-/// @param process         The process.
-/// @param input           Written to its stdin.
-/// @param input_len       Length in bytes.
-/// @param timeout_ms      Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
-/// @param out_stdout      What it wrote to stdout; tine_free() it.
-/// @param out_stdout_len  Its length in bytes.
-/// @param out_stderr      What it wrote to stderr; tine_free() it.
-/// @param out_stderr_len  Its length in bytes.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// It ends when the command has: what that wrote is returned whole. A process that the command left behind and that still holds its
+/// output open is waited for for a moment only (TINE_PIPE_HELD). A command that does not want all of the input is no error.
+///
+/// From the first call on the pipes are the conversation's: tine_process_stdin_fd() and the like answer -1. After TINE_ETIMEDOUT or
+/// TINE_EINTR another call goes on where this one was; it ignores `input`, and what it returns holds everything since the first.
+///
+/// SIGPIPE does not reach this program, and its disposition is not touched.
+///
+/// @param process         The process. One without pipes is waited for.
+/// @param input           Written to its stdin, which is closed then; borrowed for the call.
+/// @param input_len       Length in bytes; 0 closes its stdin at once.
+/// @param timeout_ms      Longest wait of the whole call in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
+/// @param out_stdout      What it wrote to stdout, `max_output_bytes` at most, and a NUL behind it; tine_free() it. NULL: dropped.
+/// @param out_stdout_len  Its length in bytes, without the NUL.
+/// @param out_stderr      What it wrote to stderr, likewise.
+/// @param out_stderr_len  Its length in bytes, without the NUL.
+/// @return TINE_OK once it has ended, however it did: see tine_process_exit_code(); TINE_PIPE_HELD; TINE_ETIMEDOUT; TINE_EINTR;
+///         TINE_EBUSY: another thread communicates with it; TINE_ENOMEM; TINE_EFORKED; TINE_EINVAL, also if there is an input and
+///         no pipe for it; TINE_ESYS.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_communicate(
     process: *mut tine_process_t,
     input: *const c_void,
@@ -569,7 +578,18 @@ pub unsafe extern "C" fn tine_process_communicate(
     out_stderr: *mut *mut c_void,
     out_stderr_len: *mut usize,
 ) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_process_communicate"))
+    guard::noted(|| {
+        // SAFETY: contracts H, B and O.
+        unsafe {
+            let process = handle::borrow(process, "process")?;
+            let input = arg::bytes(input, input_len, "input")?;
+            let keep = Keep { stdout: !out_stdout.is_null(), stderr: !out_stderr.is_null() };
+            let said = process.0.communicate(input, keep, arg::timeout(timeout_ms)?)?;
+            arg::hand_out(said.stdout, out_stdout, out_stdout_len);
+            arg::hand_out(said.stderr, out_stderr, out_stderr_len);
+            Ok(said.note)
+        }
+    })
 }
 
 /// The caller's end of a command's stdin.
@@ -700,20 +720,25 @@ pub unsafe extern "C" fn tine_process_call(
     })
 }
 
-/// Runs a command, waits for its end and takes its output.
+/// Runs a command, waits for its end and takes its output: tine_process_communicate() in one call.
+///
+/// stdout is a pipe, and stdin where there is an input: their modes must be left at TINE_STDIO_INHERIT or be TINE_STDIO_PIPE. stderr is
+/// the caller's unless the options say otherwise; what goes into a pipe of its own is dropped.
+///
+/// Once the command runs the outputs are written whatever comes of it: after a timeout, what it had written until then.
 ///
 /// @param argv        The command and its arguments, NULL-terminated.
 /// @param options     How; NULL = defaults.
 /// @param input       Written to its stdin.
-/// @param input_len   Length in bytes.
-/// @param timeout_ms  Longest wait in milliseconds; then the command is killed and reaped.
-/// @param out_data    What it wrote to stdout; tine_free() it.
-/// @param out_len     Its length in bytes.
-/// @param out_code    As of tine_process_exit_code().
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @param input_len   Length in bytes; 0: none.
+/// @param timeout_ms  Longest wait in milliseconds; then the command is killed and reaped. TINE_FOREVER waits without limit.
+/// @param out_data    What it wrote to stdout, and a NUL behind it; tine_free() it.
+/// @param out_len     Its length in bytes, without the NUL.
+/// @param out_code    As of tine_process_exit_code(); other than 0 is no failure of this call.
+/// @return TINE_OK once it has ended, however it did; TINE_PIPE_HELD; TINE_ETIMEDOUT, TINE_EINTR: it was killed; TINE_ESTATUSLOST: the
+///         code is unknown; TINE_ENOMEM; and what tine_process_spawn() answers, with no output.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_process_check_output(
     argv: *const *const c_char,
     options: *const tine_spawn_options_t,
@@ -724,5 +749,18 @@ pub unsafe extern "C" fn tine_process_check_output(
     out_len: *mut usize,
     out_code: *mut i32,
 ) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_process_check_output"))
+    guard::noted(|| {
+        // SAFETY: contracts S, B and O.
+        unsafe {
+            let command = command::read(argv, options)?;
+            let input = arg::bytes(input, input_len, "input")?;
+            let captured = process::check_output(command, input, arg::timeout(timeout_ms)?)?;
+            arg::hand_out(captured.output, out_data, out_len);
+            if let Ok(code) = captured.code {
+                arg::put(out_code, code);
+            }
+            let note = captured.ended?;
+            captured.code.map(|_| note)
+        }
+    })
 }

@@ -104,7 +104,8 @@ impl Host {
     pub fn stream(self: &Arc<Host>, options: StreamOptions) -> Result<Results> {
         self.check_process()?;
         self.check_submission(options.function)?;
-        let window = if options.window == 0 { ITEMS_PER_WORKER * self.worker_count.load(Relaxed) as usize } else { options.window };
+        let window =
+            if options.window == 0 { ITEMS_PER_WORKER * self.worker_count.load(Relaxed) as usize } else { options.window };
         let ended = Arc::new(Ended(Mutex::new(options.unordered.then(VecDeque::new))));
         let (epoch, host, state) = (thread::epoch(), Arc::downgrade(self), Mutex::default());
         let stream = Arc::new(Stream { epoch, host, options, window, ended, state });

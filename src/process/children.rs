@@ -145,6 +145,11 @@ impl Child {
         }
     }
 
+    /// Without a pidfd: another process may hold the exit pipe open, so the end has to be looked for.
+    pub(super) fn may_tell_late(&self) -> bool {
+        matches!(self.watch, Watch::Pipe { .. })
+    }
+
     /// Nothing panics under it, so it is never poisoned.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -57,6 +57,8 @@ pub struct Command<'a> {
     pub uid: Option<u32>,
     pub gid: Option<(u32, &'a [u32])>,
     pub keep_signals: bool,
+    /// Kept of each stream by [`Process::communicate`]; 0 = all.
+    pub max_output_bytes: usize,
 }
 
 /// Starts a command.
@@ -116,7 +118,7 @@ fn start(command: &Command, first: &CStr) -> Result<Process> {
     };
     let leads = matches!(command.group, Group::New | Group::NewSession);
     let what = What::Command(children::Command { leads, peak_before: process::own_peak_rss() });
-    Ok(Process::new(Child::new(started.pid, watch, what), first.to_owned(), Streams::new(ours)))
+    Ok(Process::new(Child::new(started.pid, watch, what), first.to_owned(), Streams::new(ours, command.max_output_bytes)))
 }
 
 /// The environment that the command gets.

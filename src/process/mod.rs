@@ -6,9 +6,11 @@
 //! | [`child`] | what the child does before and after the user's function |
 //! | [`children`] | the parent's side: waiting, signalling, reaping; and all children of this process |
 //! | [`command`] | starting an external command |
+//! | [`communicate`] | a command's input and output, in both directions at once |
 //! | [`foreign`] | exceptions that come out of a user's function |
 //! | [`handle`] | what the caller holds |
 //! | [`exit_info`] | how a process ended |
+//! | [`output`] | a command's output in one call |
 //! | [`record`] | what the two tell each other in shared memory |
 //! | [`streams`] | this process's ends of the pipes to a command |
 //! | [`role`] | what this process is to the library: whose child, under which name |
@@ -26,16 +28,20 @@
 mod child;
 pub mod children;
 mod command;
+mod communicate;
 mod exit_info;
 pub mod foreign;
 mod handle;
+mod output;
 mod record;
 pub mod role;
 pub mod start;
 mod streams;
 
 pub use command::{Command, Stdio, call, spawn};
+pub use communicate::{Keep, Said};
 pub use exit_info::{ExitInfo, Reason};
 pub use handle::{Process, wait_any};
+pub use output::{Captured, check_output};
 pub use start::{Options, fork, start};
 pub use streams::Stream;

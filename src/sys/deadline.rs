@@ -27,6 +27,13 @@ impl Deadline {
         Deadline { timeout, at: Cell::new(0) }
     }
 
+    /// The same, for a call that does something first that counts: the clock is read now.
+    pub fn from_now(timeout: Timeout) -> Deadline {
+        let deadline = Deadline::new(timeout);
+        deadline.at();
+        deadline
+    }
+
     pub fn timeout(&self) -> Timeout {
         self.timeout
     }

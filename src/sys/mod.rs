@@ -24,6 +24,7 @@ pub mod memory;
 pub mod nursery;
 pub mod per_process;
 pub mod pidfd;
+pub mod pipe;
 pub mod poll;
 pub mod process;
 pub mod shared_file;

@@ -13,13 +13,28 @@ pub fn readable(fds: &[i32], deadline: &Deadline) -> Result<u64> {
         poll.events = libc::POLLIN;
     }
     wait(polled, deadline)?;
-    Ok(polled.iter().enumerate().filter(|(_, poll)| poll.revents != 0).fold(0, |bits, (i, _)| bits | 1 << i))
+    Ok(bits(polled))
 }
 
 /// Waits until `fd` is writable or `bell` readable.
 pub fn writable_or_rung(fd: i32, bell: i32, deadline: &Deadline) -> Result<()> {
     let for_writing = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
     wait(&mut [for_writing, libc::pollfd { fd: bell, events: libc::POLLIN, revents: 0 }], deadline).map(|_| ())
+}
+
+/// Waits until one of `reading` can be read or `writing` be written; answers a bit for each of `reading` and then one for `writing`:
+/// ready, hung up or broken. -1 stands for none.
+pub fn readable_or_writable(reading: &[i32; 3], writing: i32, deadline: &Deadline) -> Result<u64> {
+    let mut polled = [libc::pollfd { fd: writing, events: libc::POLLOUT, revents: 0 }; 4];
+    for (poll, &fd) in polled.iter_mut().zip(reading) {
+        *poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    }
+    wait(&mut polled, deadline)?;
+    Ok(bits(&polled))
+}
+
+fn bits(polled: &[libc::pollfd]) -> u64 {
+    polled.iter().enumerate().filter(|(_, poll)| poll.revents != 0).fold(0, |bits, (i, _)| bits | 1 << i)
 }
 
 /// As [`readable`] for any number of descriptors: the first that is ready.

@@ -69,6 +69,53 @@ impl Drop for Sealed {
     }
 }
 
+/// SIGPIPE is blocked on this thread until this is dropped: a write to a pipe that nobody reads raises it for the writing thread, and
+/// the program never asked for it.
+///
+/// Why like this: a disposition belongs to the whole program; sockets, which could do without a signal, are not what commands expect
+/// as their stdin (nobody can open /dev/stdin then); vmsplice(2) raises it too; RWF_NOSIGNAL needs Linux 6.18.
+pub struct PipeSignalHeld {
+    before: libc::sigset_t,
+    /// It was pending before: the one that the program will see is not ours.
+    was_pending: bool,
+    /// A mask belongs to a thread.
+    not_send: PhantomData<*const ()>,
+}
+
+impl PipeSignalHeld {
+    #[allow(clippy::new_without_default, reason = "it does something")]
+    pub fn new() -> PipeSignalHeld {
+        let mut before = empty();
+        // SAFETY: live sets; with valid arguments the call cannot fail.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &only(libc::SIGPIPE), &mut before) };
+        PipeSignalHeld { before, was_pending: is_pipe_signal_pending(), not_send: PhantomData }
+    }
+
+    /// Takes the signal that a write has just raised. It is this thread's own, and such are taken before the process's.
+    pub fn forget(&self) {
+        if !self.was_pending {
+            let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: live values; a null info is allowed.
+            while unsafe { libc::sigtimedwait(&only(libc::SIGPIPE), std::ptr::null_mut(), &at_once) } < 0
+                && errno() == libc::EINTR
+            {}
+        }
+    }
+}
+
+impl Drop for PipeSignalHeld {
+    fn drop(&mut self) {
+        set_mask(&self.before);
+    }
+}
+
+/// Whether SIGPIPE is blocked and was raised.
+pub fn is_pipe_signal_pending() -> bool {
+    let mut pending = empty();
+    // SAFETY: a writable set.
+    unsafe { libc::sigpending(&mut pending) == 0 && libc::sigismember(&pending, libc::SIGPIPE) == 1 }
+}
+
 /// Nothing is blocked on this thread any more.
 pub fn unblock_all() {
     set_mask(&empty());
@@ -98,6 +145,13 @@ fn empty() -> libc::sigset_t {
         libc::sigemptyset(&mut set);
         set
     }
+}
+
+fn only(signal: i32) -> libc::sigset_t {
+    let mut set = empty();
+    // SAFETY: a live set.
+    unsafe { libc::sigaddset(&mut set, signal) };
+    set
 }
 
 fn filled() -> libc::sigset_t {

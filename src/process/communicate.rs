@@ -1,0 +1,271 @@
+//! Giving a command its input and taking its output, in both directions at once, until it ends.
+//!
+//! One thread and one poll(2): whoever writes all of the input before it reads is stuck with a command that does the same. The ends of
+//! the pipes that are ours do not block; the command's own stay as it expects them.
+//!
+//! # The end
+//! It is the command's end, not its output's: a process that it left behind may hold its output open for years. Everything that the
+//! command itself wrote lies in the pipe when it has ended; so that much is read, and then, for a moment, what descendants still add.
+#![forbid(unsafe_code)]
+
+use std::os::fd::AsRawFd;
+
+use super::children::{self, Child};
+use super::handle::Process;
+use super::streams::Ends;
+use crate::error::{Error, Kind, Note, Result};
+use crate::sys::fd::PrivateFd;
+use crate::sys::heap::Growing;
+use crate::sys::pipe::{self, Moved};
+use crate::sys::{self, Deadline, poll};
+use crate::timeout::Timeout;
+
+/// How long the end of the output is waited for when the command has ended.
+const DRAIN_MS: u64 = 50;
+/// What is read at a time: as much as a pipe holds.
+const CHUNK: usize = 64 << 10;
+/// How often a command is looked at whose descriptor tells too much; doubled up to the second.
+const NAP_MS: u64 = 1;
+const NAP_MOST_MS: u64 = 20;
+
+/// A conversation with a command. What did not come to its end goes on with the next call.
+#[derive(Debug)]
+pub struct Conversation {
+    stdin: Option<PrivateFd>,
+    /// The input that the first call was given and did not get rid of, and how much of it was since; `None` before that call.
+    input: Option<(Vec<u8>, usize)>,
+    stdout: Output,
+    stderr: Output,
+}
+
+/// What a command writes.
+#[derive(Debug)]
+struct Output {
+    /// `None`: it has come to its end.
+    fd: Option<PrivateFd>,
+    kept: Growing,
+    /// More is dropped.
+    most: usize,
+}
+
+/// Bits of what [`poll::readable_or_writable`] answers.
+const STDOUT: u64 = 1;
+const STDERR: u64 = 2;
+const EXIT: u64 = 4;
+const STDIN: u64 = 8;
+
+/// Which of the streams are kept; the others are drained and dropped.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    pub stdout: bool,
+    pub stderr: bool,
+}
+
+/// What a command had to say, with a NUL's place behind each.
+#[derive(Debug)]
+pub struct Said {
+    pub stdout: Growing,
+    pub stderr: Growing,
+    /// [`Note::PipeHeld`], or none.
+    pub note: Note,
+}
+
+impl Process {
+    /// Gives the process its input and takes its output until it has ended. A call that fails is gone on with by the next one.
+    pub fn communicate(&self, input: &[u8], keep: Keep, timeout: Timeout) -> Result<Said> {
+        self.communicate_until(input, keep, &Deadline::from_now(timeout))
+    }
+
+    pub(super) fn communicate_until(&self, input: &[u8], keep: Keep, deadline: &Deadline) -> Result<Said> {
+        let child = self.child()?.clone();
+        children::reap_freed();
+        let streams = self.streams()?;
+        let mut conversation = streams.converse(!input.is_empty())?;
+        let result = conversation.run(&child, input, keep, deadline).and_then(|note| {
+            let (stdout, stderr) = conversation.take()?;
+            Ok(Said { stdout, stderr, note })
+        });
+        streams.pause(result.is_err().then_some(conversation));
+        result
+    }
+}
+
+impl Conversation {
+    /// `most` bytes of each stream are kept; 0 = all.
+    pub(super) fn new(ends: Ends, most: usize) -> Result<Conversation> {
+        for end in ends.iter().flatten() {
+            pipe::set_nonblocking(end)?;
+        }
+        let [stdin, stdout, stderr] = ends;
+        let output = |fd| Output { fd, kept: Growing::new(), most: if most == 0 { usize::MAX } else { most } };
+        Ok(Conversation { stdin, input: None, stdout: output(stdout), stderr: output(stderr) })
+    }
+
+    /// Goes on until the command has ended. `input` is the first call's; later calls go on with what that one left.
+    fn run(&mut self, child: &Child, input: &[u8], keep: Keep, deadline: &Deadline) -> Result<Note> {
+        let left = self.input.take();
+        let mut rest = match &left {
+            Some((bytes, sent)) => &bytes[*sent..],
+            None => input,
+        };
+        let result = self.exchange(child, &mut rest, keep, deadline);
+        if result.is_err() {
+            let rest = rest.len();
+            self.input = Some(match left {
+                Some((bytes, _)) => {
+                    let sent = bytes.len() - rest;
+                    (bytes, sent)
+                }
+                // The caller's buffer is the caller's again.
+                None => (self.keep_input(&input[input.len() - rest..])?, 0),
+            });
+        }
+        result
+    }
+
+    /// What was kept so far.
+    fn take(&mut self) -> Result<(Growing, Growing)> {
+        // Also of nothing: whoever gets it may print it.
+        self.stdout.kept.reserve(0)?;
+        self.stderr.kept.reserve(0)?;
+        Ok((std::mem::take(&mut self.stdout.kept), std::mem::take(&mut self.stderr.kept)))
+    }
+
+    fn exchange(&mut self, child: &Child, input: &mut &[u8], keep: Keep, deadline: &Deadline) -> Result<Note> {
+        let mut drain: Option<Drain> = None;
+        // Set while the descriptor of the command's end is readable although it has not ended.
+        let mut nap: Option<u64> = None;
+        loop {
+            if input.is_empty() {
+                self.stdin = None;
+            }
+            let exit = if nap.is_none() && drain.is_none() { child.fd() } else { -1 };
+            let reading = [self.stdout.number(), self.stderr.number(), exit];
+            let limit = match (&drain, nap) {
+                (Some(drain), _) => drain.end.clone(),
+                (None, Some(nap)) => deadline.at_most(nap),
+                (None, None) if child.may_tell_late() => deadline.at_most(NAP_MOST_MS),
+                (None, None) => deadline.clone(),
+            };
+            let ready = poll::readable_or_writable(&reading, number(&self.stdin), &limit)?;
+
+            if drain.is_none() {
+                let rung = ready & EXIT != 0;
+                if (rung || nap.is_some() || child.may_tell_late()) && child.try_reap().is_some() {
+                    // Nobody is there to read it.
+                    self.stdin = None;
+                    drain = Some(Drain::new(deadline, &self.stdout, &self.stderr));
+                } else if rung || nap.is_some() {
+                    nap = Some(nap.map_or(NAP_MS, |nap| (nap * 2).min(NAP_MOST_MS)));
+                }
+            }
+            let owed = drain.as_mut().map(|drain| &mut drain.owed);
+            let [owed_stdout, owed_stderr] = owed.map_or([None, None], |[stdout, stderr]| [Some(stdout), Some(stderr)]);
+            let (stdout, stderr) = (ready & STDOUT != 0 || owed_stdout.is_some(), ready & STDERR != 0 || owed_stderr.is_some());
+            if stdout {
+                self.stdout.read("stdout", keep.stdout, owed_stdout)?;
+            }
+            if stderr {
+                self.stderr.read("stderr", keep.stderr, owed_stderr)?;
+            }
+            if ready & STDIN != 0 {
+                self.write(input)?;
+            }
+
+            match &drain {
+                Some(_) if self.stdout.fd.is_none() && self.stderr.fd.is_none() => return Ok(Note::None),
+                Some(drain) if drain.is_over() => return Ok(Note::PipeHeld),
+                None if deadline.passed() => return Err(Error::new(Kind::TimedOut, "process: it has not ended in time")),
+                _ => {}
+            }
+        }
+    }
+
+    fn keep_input(&mut self, rest: &[u8]) -> Result<Vec<u8>> {
+        let mut kept = Vec::new();
+        if kept.try_reserve_exact(rest.len()).is_err() {
+            // What is lost is lost; the next call must not begin anew.
+            self.stdin = None;
+            self.input = Some((Vec::new(), 0));
+            let why = format!("process: no memory for {} bytes of input that are left", rest.len());
+            return Err(Error::new(Kind::NoMemory, why));
+        }
+        kept.extend_from_slice(rest);
+        Ok(kept)
+    }
+
+    fn write(&mut self, input: &mut &[u8]) -> Result<()> {
+        let Some(stdin) = &self.stdin else { return Ok(()) };
+        match pipe::write(stdin, input) {
+            Ok(Moved::Bytes(length)) => *input = &input[length..],
+            Ok(Moved::Nothing) => {}
+            // It wants no more: no failure of ours, and often none of its own.
+            Ok(Moved::End) => *input = &[],
+            Err(errno) => {
+                self.stdin = None;
+                return Err(sys::failure(errno, "process: writing to its stdin"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The time between the command's end and that of its output.
+struct Drain {
+    end: Deadline,
+    /// What stdout and stderr held when the command had ended: all that it can have left.
+    owed: [usize; 2],
+}
+
+impl Drain {
+    fn new(deadline: &Deadline, stdout: &Output, stderr: &Output) -> Drain {
+        Drain { end: deadline.at_most(DRAIN_MS), owed: [stdout.waiting(), stderr.waiting()] }
+    }
+
+    fn is_over(&self) -> bool {
+        self.owed == [0, 0] && self.end.passed()
+    }
+}
+
+impl Output {
+    fn number(&self) -> i32 {
+        number(&self.fd)
+    }
+
+    fn waiting(&self) -> usize {
+        self.fd.as_ref().map_or(0, pipe::length)
+    }
+
+    /// Reads once. Counts down what the command left, if it has ended.
+    fn read(&mut self, name: &str, keep: bool, owed: Option<&mut usize>) -> Result<()> {
+        let Some(fd) = &self.fd else { return Ok(()) };
+        let room = if keep { self.most - self.kept.length() } else { 0 };
+        let moved = match room {
+            0 => pipe::discard(fd),
+            _ => {
+                self.kept.reserve(room.min(CHUNK))?;
+                pipe::read_to(fd, &mut self.kept, room)
+            }
+        };
+        let left = match moved {
+            Ok(Moved::Bytes(length)) => owed.as_ref().map_or(0, |owed| owed.saturating_sub(length)),
+            Ok(Moved::Nothing) => 0,
+            Ok(Moved::End) => {
+                self.fd = None;
+                0
+            }
+            Err(errno) => {
+                self.fd = None;
+                return Err(sys::failure(errno, format_args!("process: reading its {name}")));
+            }
+        };
+        if let Some(owed) = owed {
+            *owed = left;
+        }
+        Ok(())
+    }
+}
+
+fn number(fd: &Option<PrivateFd>) -> i32 {
+    fd.as_ref().map_or(-1, PrivateFd::as_raw_fd)
+}
