@@ -1868,7 +1868,7 @@ void tine_stream_free(struct tine_stream_t *stream);
 tine_status_t tine_pool_close(struct tine_pool_t *pool);
 
 /**
- * Ends the workers. No task is started any more; those that are pending end as TINE_ECANCELED.
+ * Ends the workers. No task is started any more; those that are pending end as TINE_ECANCELED. An interrupt check has no say here.
  *
  * @param pool        The pool.
  * @param grace_ms    Workers get SIGTERM, and SIGKILL after so many milliseconds; TINE_FOREVER: never.
@@ -1877,7 +1877,9 @@ tine_status_t tine_pool_close(struct tine_pool_t *pool);
  *         TINE_EINVAL; TINE_EFORKED.
  * @since 0.1.0
  */
-tine_status_t tine_pool_terminate(struct tine_pool_t *pool, int64_t grace_ms, uint32_t *out_killed);
+tine_status_t tine_pool_terminate(struct tine_pool_t *pool,
+                                  int64_t grace_ms,
+                                  uint32_t *out_killed);
 
 /**
  * Waits until all workers have left and all callbacks have returned. With TINE_POOL_HOST_LOOP it runs them, too.

@@ -795,7 +795,7 @@ pub unsafe extern "C" fn tine_pool_close(pool: *mut tine_pool_t) -> tine_status_
     guard::status(|| unsafe { handle::borrow(pool, "pool")? }.0.share().close())
 }
 
-/// Ends the workers. No task is started any more; those that are pending end as TINE_ECANCELED.
+/// Ends the workers. No task is started any more; those that are pending end as TINE_ECANCELED. An interrupt check has no say here.
 ///
 /// @param pool        The pool.
 /// @param grace_ms    Workers get SIGTERM, and SIGKILL after so many milliseconds; TINE_FOREVER: never.

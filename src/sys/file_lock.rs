@@ -39,7 +39,8 @@ pub fn lock(fd: BorrowedFd, mode: Mode, deadline: &Deadline) -> Result<bool> {
         Mode::Shared => libc::F_RDLCK,
         Mode::Exclusive => libc::F_WRLCK,
     };
-    let forever = deadline.at().is_none();
+    // A wait in the kernel that a handler with SA_RESTART interrupts goes on there, and the check would never be asked.
+    let forever = deadline.at().is_none() && !interrupt::is_set();
     let mut pause = 1;
     loop {
         if set(fd, kind, if forever { libc::F_OFD_SETLKW } else { libc::F_OFD_SETLK }) {
