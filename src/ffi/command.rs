@@ -33,8 +33,6 @@ pub(super) unsafe fn read<'a>(argv: *const *const c_char, options: *const tine_s
         let options = options::read(options)?;
         let flags = arg::flags(options.flags, KNOWN_FLAGS, "options.flags")?;
         let has = |flag: u32| flags & flag != 0;
-        arg::not_yet_flags(flags, TINE_SPAWN_KILL_ON_PARENT_DEATH, "TINE_SPAWN_KILL_ON_PARENT_DEATH")?;
-        arg::not_yet_flags(flags, TINE_SPAWN_KILL_TREE, "TINE_SPAWN_KILL_TREE")?;
         let fds = arg::array(options.fds, options.fd_count, "options.fds")?;
         let limits = arg::array(options.rlimits, options.rlimit_count, "options.rlimits")?;
         let groups = arg::array(options.groups, options.group_count, "options.groups")?;
@@ -59,6 +57,8 @@ pub(super) unsafe fn read<'a>(argv: *const *const c_char, options: *const tine_s
             uid: counts(has(TINE_SPAWN_SET_UID), options.uid, "uid", "TINE_SPAWN_SET_UID")?,
             gid: counts(has(TINE_SPAWN_SET_GID), options.gid, "gid", "TINE_SPAWN_SET_GID")?.map(|gid| (gid, groups)),
             keep_signals: has(TINE_SPAWN_KEEP_SIGNALS),
+            tree: has(TINE_SPAWN_KILL_TREE),
+            ends_with_host: has(TINE_SPAWN_KILL_ON_PARENT_DEATH),
             max_output_bytes: options.max_output_bytes,
         })
     }

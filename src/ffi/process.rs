@@ -62,9 +62,19 @@ pub const TINE_STDIO_STDOUT: i32 = 6;
 pub const TINE_SPAWN_NEW_GROUP: u32 = 1;
 /// The command leads a new session, and a new process group with it.
 pub const TINE_SPAWN_NEW_SESSION: u32 = 2;
-/// The command is killed when this process ends.
+/// The command is killed (SIGKILL) when this process ends, however that does, and not when merely the thread that started it does: it
+/// is started by a thread of the library, "tine-spawn", which the first such call makes. The kernel takes this back from a command
+/// that executes a set-user-id program, or one with capabilities.
 pub const TINE_SPAWN_KILL_ON_PARENT_DEATH: u32 = 4;
-/// The command's descendants end with it.
+/// The command and its descendants are one. When the command ends, or is killed or stopped, all of them are killed, also those that
+/// made a session of their own; the process counts as ended when the last one has. Other signals are the command's (its group's,
+/// where it leads one). With TINE_SPAWN_KILL_ON_PARENT_DEATH they all end with this process.
+///
+/// A process of the library's own stands between, a forked copy of this one: that costs what a fork costs, and memory that this
+/// process writes to meanwhile is copied. Where it may, it makes a control group (version 2, Linux 5.14) for the tree, which the
+/// kernel kills as a whole. Without one, descendants that changed their user outlive a supervisor that is not root, and a tree that
+/// forks all the time is killed in rounds, for 10 s at most; who kills the supervisor alone kills the command only. TINE_ENOTSUP where
+/// /proc does not list children, or is that of another pid namespace.
 pub const TINE_SPAWN_KILL_TREE: u32 = 8;
 /// The command inherits every descriptor that is not close-on-exec.
 pub const TINE_SPAWN_INHERIT_ALL_FDS: u32 = 16;
@@ -316,9 +326,9 @@ pub unsafe extern "C" fn tine_process_start(
 /// @param out_process  The new handle; tine_process_free() it.
 /// @return TINE_OK: the command runs. Else nothing does, and the message names the step that failed: TINE_ENOENT (no such program,
 ///         `cwd` or file); TINE_ENOTDIR; TINE_EACCES (not executable, or a directory); TINE_EPERM; TINE_EMFILE; TINE_EAGAIN (no more
-///         processes allowed); TINE_ENOMEM; TINE_EINVAL; TINE_E2BIG; TINE_ENOTSUP: TINE_SPAWN_KILL_ON_PARENT_DEATH and
-///         TINE_SPAWN_KILL_TREE, not in this version; TINE_ESYS with any other errno, as ENOEXEC (no program) or E2BIG (arguments
-///         too long).
+///         processes allowed); TINE_ENOMEM; TINE_EINVAL; TINE_E2BIG; TINE_ENOTSUP: TINE_SPAWN_KILL_TREE cannot be had;
+///         TINE_EBUSY, with that flag: a callback of a pool has been running on another thread for a second; TINE_ESYS with any other
+///         errno, as ENOEXEC (no program) or E2BIG (arguments too long).
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_spawn(

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering::*};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::record::Record;
+use super::tree::Tree;
 use crate::error::{Error, Result};
 use crate::sys::fd::PrivateFd;
 use crate::sys::per_process::PerProcess;
@@ -46,6 +47,8 @@ pub(super) struct Child {
     freed: AtomicBool,
     /// The library ended it, at the caller's wish: a death by signal is its doing.
     pub(super) stopping: AtomicBool,
+    /// It is the supervisor of a command, which is the child that the caller knows.
+    pub(super) tree: OnceLock<Tree>,
     state: Mutex<State>,
 }
 
@@ -109,6 +112,7 @@ impl Child {
             what,
             freed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            tree: OnceLock::new(),
             state: Mutex::default(),
         });
         CHILDREN.with(|children| children.running.insert(id, child.clone()));
@@ -139,10 +143,12 @@ impl Child {
 
     /// What it used itself of a high-water mark that the kernel tells, which begins at its parent's; 0 where that says nothing.
     pub(super) fn own_peak(&self, peak: u64) -> u64 {
-        match &self.what {
-            What::Command(command) if peak > command.peak_before.saturating_add(PEAK_SLACK) => peak,
-            _ => 0,
-        }
+        let before = match (&self.what, self.tree.get()) {
+            (What::Command(command), _) => command.peak_before,
+            (_, Some(tree)) => tree.peak_before,
+            _ => return 0,
+        };
+        if peak > before.saturating_add(PEAK_SLACK) { peak } else { 0 }
     }
 
     /// Without a pidfd: another process may hold the exit pipe open, so the end has to be looked for.
@@ -163,7 +169,9 @@ impl Child {
         }
         let take = if state.pins > 0 { wait::peek } else { wait::reap };
         let seen = self.look(take);
-        state.end = state.end.or(seen);
+        if state.end.is_none() {
+            state.end = seen.map(|end| self.tree.get().map_or(end, Tree::end));
+        }
         if state.end.is_some() && state.pins == 0 {
             state.reaped = true;
             // The list's share is dropped outside of its lock.
@@ -239,6 +247,9 @@ impl Child {
 
     /// `false`: it has ended.
     pub(super) fn send(&self, signal: i32) -> Result<bool> {
+        if let Some(tree) = self.tree.get() {
+            return Ok(tree.send(signal));
+        }
         if let Watch::Pidfd(fd) = &self.watch {
             match pidfd::send_signal(fd, signal) {
                 Ok(sent) => return Ok(sent),

@@ -7,10 +7,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use super::children::{self, Child, Watch, What};
 use super::handle::Process;
 use super::streams::Streams;
+use super::tree;
 use crate::error::{Error, Kind, Result};
 use crate::sys::fd::{self, Access, PrivateFd};
+use crate::sys::signal::Mask;
 use crate::sys::spawn::{self, Descriptors, Group, Limit, Plan, Strings};
-use crate::sys::{self, Deadline, process};
+use crate::sys::{self, Deadline, cpu, lasting, process};
 use crate::timeout::Timeout;
 
 /// Where PATH is not set.
@@ -57,6 +59,10 @@ pub struct Command<'a> {
     pub uid: Option<u32>,
     pub gid: Option<(u32, &'a [u32])>,
     pub keep_signals: bool,
+    /// Its descendants end with it.
+    pub tree: bool,
+    /// It is killed when this process ends.
+    pub ends_with_host: bool,
     /// Kept of each stream by [`Process::communicate`]; 0 = all.
     pub max_output_bytes: usize,
 }
@@ -109,8 +115,26 @@ fn start(command: &Command, first: &CStr) -> Result<Process> {
         gid: command.gid,
         uid: command.uid,
         keep_signals: command.keep_signals,
+        mask: None,
+        ends_with: None,
     };
-    let started = spawn::start(&mut plan)?;
+    let process = |child| Process::new(child, first.to_owned(), Streams::new(ours, command.max_output_bytes));
+    if command.tree {
+        return tree::start(&mut plan, command.ends_with_host).map(process);
+    }
+    let own_affinity;
+    let started = if command.ends_with_host {
+        // It ends with the thread that starts it: that must be one that lasts. Everything else is as of this one.
+        own_affinity = cpu::affinity().unwrap_or_default();
+        if plan.affinity.is_empty() {
+            plan.affinity = &own_affinity;
+        }
+        plan.mask = Some(Mask::current());
+        plan.ends_with = Some(process::pid());
+        lasting::run(|| spawn::start(&mut plan))??
+    } else {
+        spawn::start(&mut plan)?
+    };
     drop(theirs);
     let watch = match started.watch {
         spawn::Watch::Pidfd(fd) => Watch::Pidfd(PrivateFd::new(fd)),
@@ -118,7 +142,7 @@ fn start(command: &Command, first: &CStr) -> Result<Process> {
     };
     let leads = matches!(command.group, Group::New | Group::NewSession);
     let what = What::Command(children::Command { leads, peak_before: process::own_peak_rss() });
-    Ok(Process::new(Child::new(started.pid, watch, what), first.to_owned(), Streams::new(ours, command.max_output_bytes)))
+    Ok(process(Child::new(started.pid, watch, what)))
 }
 
 /// The environment that the command gets.

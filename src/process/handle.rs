@@ -45,7 +45,7 @@ impl Process {
     }
 
     pub(super) fn label(&self) -> String {
-        format!("process \"{}\" ({})", self.name.to_string_lossy(), self.child.pid)
+        format!("process \"{}\" ({})", self.name.to_string_lossy(), self.pid())
     }
 
     pub fn join(&self, timeout: Timeout) -> Result<()> {
@@ -99,7 +99,7 @@ impl Process {
     }
 
     pub fn pid(&self) -> i32 {
-        self.child.pid
+        self.child.tree.get().map_or(self.child.pid, |tree| tree.command)
     }
 
     pub fn name(&self) -> &CStr {

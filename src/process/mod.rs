@@ -12,6 +12,7 @@
 //! | [`exit_info`] | how a process ended |
 //! | [`output`] | a command's output in one call |
 //! | [`record`] | what the two tell each other in shared memory |
+//! | [`tree`] | a command and its descendants as one: the supervisor |
 //! | [`streams`] | this process's ends of the pipes to a command |
 //! | [`role`] | what this process is to the library: whose child, under which name |
 //!
@@ -37,6 +38,7 @@ mod record;
 pub mod role;
 pub mod start;
 mod streams;
+mod tree;
 
 pub use command::{Command, Stdio, call, spawn};
 pub use communicate::{Keep, Said};

@@ -6,6 +6,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{IntoRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::child::{self, Setup};
@@ -56,6 +57,22 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
     children::reap_freed();
     register_exit_rule()?;
     let name = name_for(options.name);
+    let manner = Manner { daemon: options.daemon, detached: options.detached, deaf: false };
+    let (child, record) = make(&name, manner, body)?;
+    let process = Process::new(child, name, Streams::none());
+    if options.daemon { watched(process, &record) } else { Ok(process) }
+}
+
+/// What kind of a child.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    pub(super) daemon: bool,
+    pub(super) detached: bool,
+    /// Runs nothing of the user's, with all signals blocked.
+    pub(super) deaf: bool,
+}
+
+pub(super) fn make(name: &CStr, manner: Manner, body: impl FnOnce() -> i32) -> Result<(Arc<Child>, Record)> {
     let own_exit_pipe = role::get().and_then(|role| role.exit_pipe);
     let host_pid = process::pid();
     let of_process = |error: Error| error.context(format_args!("process \"{}\"", name.to_string_lossy()));
@@ -73,12 +90,13 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
                 leave_exit_pipe_of_parent(own_exit_pipe);
                 let setup = Setup {
                     record,
-                    name,
-                    daemon: options.daemon,
+                    name: name.to_owned(),
+                    daemon: manner.daemon,
                     host_pid,
                     // Open as long as the child.
                     host_fd: host_fd.map_or(-1, IntoRawFd::into_raw_fd),
                     exit_pipe: exit_pipe.and_then(|(_, write)| Known::by_number(write.into_raw_fd())),
+                    deaf: manner.deaf,
                 };
                 child::run(setup, blocked, body)
             }
@@ -87,11 +105,10 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
         drop(gate);
         match hold(pid, exit_pipe) {
             Ok(watch) => {
-                let what = What::Function { record: record.clone(), daemon: options.daemon, detached: options.detached };
+                let what = What::Function { record: record.clone(), daemon: manner.daemon, detached: manner.detached };
                 let child = Child::new(pid, watch, what);
                 record.open_gate();
-                let process = Process::new(child, name, Streams::none());
-                return if options.daemon { watched(process, &record) } else { Ok(process) };
+                return Ok((child, record));
             }
             Err(NotHeld::Dead) => return Err(Error::new(Kind::Again, "process: the child was killed before it began")),
             Err(NotHeld::Alive(error)) => {

@@ -1,7 +1,9 @@
 //! Control groups: what limits this process together with others.
 
+use std::cell::Cell;
 use std::fs;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// This process's group of version 2; "" is the root.
 pub(super) fn of_version_2() -> Option<String> {
@@ -42,6 +44,75 @@ pub(super) fn read(group: &str, file: &str) -> Option<String> {
 /// The number that a file of a group holds; `None` also for "max".
 pub(super) fn number<T: FromStr>(group: &str, file: &str) -> Option<T> {
     read(group, file)?.parse().ok()
+}
+
+/// A group of version 2 that this process made below its own one, for children of its.
+#[derive(Debug)]
+pub struct Group {
+    own: String,
+    path: String,
+    /// Whether children went there, and this process came back.
+    used: Cell<bool>,
+}
+
+impl Group {
+    /// That of another process, which could not remove it any more; `None` if there is none.
+    pub fn of(pid: i32) -> Option<Group> {
+        let group = Group::named(pid)?;
+        group.used.set(true);
+        fs::exists(&group.path).unwrap_or(false).then_some(group)
+    }
+
+    fn named(pid: i32) -> Option<Group> {
+        let own = of_version_2()?;
+        // Version 2 lies beside version 1 on some systems.
+        let own = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|root| format!("{root}{own}"));
+        let own = own.into_iter().find(|own| fs::exists(format!("{own}/cgroup.procs")).unwrap_or(false))?;
+        Some(Group { path: format!("{own}/tine-{pid}"), own, used: Cell::new(false) })
+    }
+
+    /// `None` where this process may not, or the kernel cannot kill groups (5.14).
+    pub fn make() -> Option<Group> {
+        let group = Group::named(super::process::pid())?;
+        // One of that name was left by a process of this number that was killed.
+        let _ = fs::remove_dir(&group.path);
+        fs::create_dir(&group.path).ok()?;
+        if !fs::exists(format!("{}/cgroup.kill", group.path)).unwrap_or(false) {
+            group.remove();
+            return None;
+        }
+        Some(group)
+    }
+
+    /// Children that `start` makes are in the group, and so is what they make. This process is, for that long.
+    pub fn with_new_children_in_it<T>(&self, start: impl FnOnce() -> T) -> T {
+        let entered = enter(&self.path);
+        let result = start();
+        self.used.set(entered && enter(&self.own));
+        result
+    }
+
+    /// Kills everybody in it.
+    pub fn kill(&self) {
+        if self.used.get() {
+            let _ = fs::write(format!("{}/cgroup.kill", self.path), "1");
+        }
+    }
+
+    /// Of a group with nobody in it. Those who were killed are in it for a moment.
+    pub fn remove(self) {
+        for _ in 0..100 {
+            match fs::remove_dir(&self.path) {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(Duration::from_millis(2)),
+                _ => return,
+            }
+        }
+    }
+}
+
+/// This process moves to another group.
+fn enter(group: &str) -> bool {
+    fs::write(format!("{group}/cgroup.procs"), "0").is_ok()
 }
 
 #[cfg(test)]

@@ -15,8 +15,12 @@ fn online() -> u32 {
     u32::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).ok().filter(|&count| count > 0).unwrap_or(u32::MAX)
 }
 
-/// The affinity mask; longer than libc's cpu_set_t where the kernel's is.
 fn allowed() -> Option<u32> {
+    affinity().map(|mask| mask.iter().map(|word| word.count_ones()).sum())
+}
+
+/// The processors that this thread may run on, one bit each; longer than libc's cpu_set_t where the kernel's is.
+pub fn affinity() -> Option<Vec<u64>> {
     let mut words = 16;
     while words <= 1 << 14 {
         let mut mask = vec![0u64; words];
@@ -24,7 +28,8 @@ fn allowed() -> Option<u32> {
         // SAFETY: a writable buffer of that length; 0 is the calling thread.
         let written = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, words * 8, mask.as_mut_ptr()) };
         if written > 0 {
-            return Some(mask.iter().map(|word| word.count_ones()).sum());
+            mask.truncate(written as usize / 8);
+            return Some(mask);
         }
         if errno() != libc::EINVAL {
             return None;

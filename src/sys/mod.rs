@@ -4,7 +4,7 @@
 //! carries the call and the arguments that matter; nothing here keeps state but [`thread`] and [`per_process`].
 #![allow(unsafe_code, reason = "system calls and the memory that the kernel writes")]
 
-mod cgroup;
+pub mod cgroup;
 pub mod cpu;
 pub mod deadline;
 pub mod descriptors;
@@ -20,6 +20,7 @@ pub mod futex;
 pub mod gathering;
 pub mod heap;
 pub mod interrupt;
+pub mod lasting;
 pub mod memory;
 pub mod nursery;
 pub mod per_process;

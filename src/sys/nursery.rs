@@ -146,19 +146,35 @@ pub fn kill_all_children() {
                 _ => break,
             }
         }
-        let mut text = [0u8; 2048];
-        let Some(text) = read_file(c"/proc/thread-self/children", &mut text) else { return };
-        // The last number may be cut off: it is followed by nothing, and comes again in the next round.
-        for number in text.split_inclusive(|&byte| byte == b' ') {
-            let pid = number.strip_suffix(b" ").and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<i32>().ok());
-            // /proc may be another pid namespace's, whose numbers mean others here: only what can be waited for is killed, and that
-            // is our child until we reap it.
-            if let Some(pid) = pid.filter(|&pid| pid > 1 && matches!(wait::peek(Child::Pid(pid)), Ok(Seen::Nothing))) {
-                let _ = super::signal::send_to_child(pid, libc::SIGKILL);
-            }
+        if !kill_children_once() {
+            return;
         }
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Kills the children that this process has at this moment. `false`: they cannot be known.
+pub fn kill_children_once() -> bool {
+    let mut text = [0u8; 2048];
+    let Some(text) = read_file(CHILDREN, &mut text) else { return false };
+    // The last number may be cut off: it is followed by nothing, and comes again in the next round.
+    for number in text.split_inclusive(|&byte| byte == b' ') {
+        let pid = number.strip_suffix(b" ").and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<i32>().ok());
+        // /proc may be another pid namespace's, whose numbers mean others here: only what can be waited for is killed, and that
+        // is our child until we reap it.
+        if let Some(pid) = pid.filter(|&pid| pid > 1 && matches!(wait::peek(Child::Pid(pid)), Ok(Seen::Nothing))) {
+            let _ = super::signal::send_to_child(pid, libc::SIGKILL);
+        }
+    }
+    true
+}
+
+/// Those of the calling thread. Kernels may be built without it.
+const CHILDREN: &std::ffi::CStr = c"/proc/thread-self/children";
+
+/// Whether a process can know its children.
+pub fn knows_children() -> bool {
+    read_file(CHILDREN, &mut [0u8; 16]).is_some()
 }
 
 /// Kills every process of this process's group, itself included, if it leads one; else ends only this process.

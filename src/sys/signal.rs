@@ -6,6 +6,7 @@ use super::errno::{Result, errno};
 
 pub const TERM: i32 = libc::SIGTERM;
 pub const KILL: i32 = libc::SIGKILL;
+pub const CHILD: i32 = libc::SIGCHLD;
 
 /// All signals that can be blocked are blocked on this thread until this is dropped; then the mask is what it was.
 pub struct Blocked {
@@ -35,6 +36,11 @@ impl Mask {
     pub const BYTES: usize = size_of::<u64>();
     /// The highest number of a signal.
     pub const SIGNALS: i32 = 64;
+
+    /// The calling thread's.
+    pub fn current() -> Mask {
+        Sealed::all().before()
+    }
 
     /// Makes it the calling thread's; answers the one before. Async-signal-safe.
     pub fn set(self) -> Mask {
@@ -168,6 +174,15 @@ pub fn set_all_default() {
     for signal in 1..=libc::SIGRTMAX() {
         // SAFETY: a live action. Those that cannot be changed (KILL, STOP, libc's own two) refuse, which is fine.
         unsafe { libc::sigaction(signal, &default, std::ptr::null_mut()) };
+    }
+}
+
+/// `signal` does what it does by default again. For processes of our own.
+pub fn set_default(signal: i32) {
+    // SAFETY: all zeros is SIG_DFL without flags; a live action.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, &default, std::ptr::null_mut());
     }
 }
 

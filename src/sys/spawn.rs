@@ -16,7 +16,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::*};
 
 use self::child::Task;
-use super::signal::Sealed;
+use super::signal::{Mask, Sealed};
 use super::thread::page_size;
 use super::wait::{self, Child};
 use super::{errno, failure, fd, fork, last_failure, pidfd, signal};
@@ -46,6 +46,10 @@ pub struct Plan<'a> {
     pub uid: Option<u32>,
     /// The mask and what is ignored.
     pub keep_signals: bool,
+    /// That mask; `None`: this thread's.
+    pub mask: Option<Mask>,
+    /// Killed when this thread ends, which is of the process of that number: what executes a set-user-id program is not.
+    pub ends_with: Option<i32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +74,9 @@ pub struct Strings<'a> {
     pointers: Vec<*const c_char>,
     strings: PhantomData<&'a CStr>,
 }
+
+// SAFETY: strings that nobody changes as long as they are borrowed.
+unsafe impl Send for Strings<'_> {}
 
 impl<'a> Strings<'a> {
     pub fn new(strings: impl IntoIterator<Item = &'a CStr>) -> Strings<'a> {
@@ -205,7 +212,8 @@ fn attempt(plan: &mut Plan, shared: bool, by_pidfd: bool) -> Result<Option<Start
 
     let sealed = Sealed::all();
     let (report_fd, exit_fd) = (write_end(&report_pipe), write_end(&exit_pipe));
-    let mut task = Task { plan, report: NOTHING, report_fd, exit_fd, mask: sealed.before() };
+    let mask = plan.mask.unwrap_or(sealed.before());
+    let mut task = Task { plan, report: NOTHING, report_fd, exit_fd, mask };
     // A child without a signal at its end is nobody's but ours until it is the command: who waits for any child does not see it.
     let mut flags = if shared { libc::CLONE_VM | libc::CLONE_VFORK } else { libc::SIGCHLD };
     if by_pidfd {

@@ -79,6 +79,14 @@ impl Task<'_, '_> {
         if let Some(cwd) = self.plan.cwd {
             check(call!(libc::SYS_chdir, cwd.as_ptr()), Step::Cwd, 0)?;
         }
+        if let Some(parent) = self.plan.ends_with {
+            // After the change of the user, which undoes it.
+            process::set_parent_death_signal(libc::SIGKILL);
+            if process::parent_pid() != parent {
+                // It has ended meanwhile, and nobody hears of this one.
+                fork::exit_now(127);
+            }
+        }
         if self.plan.close_others {
             close_all_except(&self.plan.descriptors.kept, Keep::Listed);
         }

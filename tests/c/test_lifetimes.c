@@ -1,0 +1,357 @@
+/* Who ends with whom: commands with their descendants, with the host, and not with the thread that started them.
+ * test_lifetimes_no_pidfd.c runs all of this once more where the kernel refuses pidfds. */
+#include "process_tools.h"
+
+static tine_process_t *shell(const char *script, uint32_t flags) {
+    const char *argv[] = { "sh", "-c", script, NULL };
+    tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
+    tine_process_t *process = NULL;
+    options.stdin_mode = options.stdout_mode = TINE_STDIO_PIPE;
+    options.flags = flags;
+    CHECK_OK(tine_process_spawn(argv, &options, &process));
+    return process;
+}
+static int32_t code_of(tine_process_t *process) {
+    int32_t code = 1000;
+    CHECK_OK(tine_process_join(process, TINE_FOREVER));
+    CHECK_OK(tine_process_exit_code(process, &code));
+    return code;
+}
+static int32_t finish(tine_process_t *process) {
+    const int32_t code = code_of(process);
+    tine_process_free(process);
+    return code;
+}
+/* Numbers, a line each, that the command writes first. */
+static void read_numbers(int fd, pid_t *numbers, int count) {
+    for (int i = 0; i < count; i++) {
+        char text[20];
+        size_t length = 0;
+        while ((text[length] = hear(fd)) != '\n') CHECK(text[length] != 0 && ++length < sizeof text);
+        numbers[i] = (pid_t)atoi(text);
+        CHECK(numbers[i] > 1);
+    }
+}
+static void check_gone(const pid_t *numbers, int count) {
+    for (int i = 0; i < count; i++) CHECK(is_gone(numbers[i]));
+}
+static pid_t kill_one(pid_t pid) { return kill(pid, SIGKILL) == 0 ? pid : 0; }
+
+/* ---- A command and its descendants ---- */
+/* A child, one in a session of its own, and a daemon: an orphan in a session of its own. */
+#define THREE                                                                                                                     \
+    "sleep 100 & echo $!; setsid sh -c 'echo $$; exec sleep 100' & "                                                              \
+    "setsid sh -c 'setsid sh -c \"echo \\$\\$; exec sleep 100\" &' ; "
+#define READ_THREE(process, numbers) pid_t numbers[3]; read_numbers(tine_process_stdout_fd(process), numbers, 3)
+
+TEST(a_tree_ends_when_it_is_killed) {
+    finish(shell("exit 0", TINE_SPAWN_KILL_TREE)); /* the first one makes what all need */
+    const int fds = test_count_fds();
+    tine_process_t *process = shell(THREE "wait", TINE_SPAWN_KILL_TREE);
+    READ_THREE(process, numbers);
+    CHECK(tine_process_is_alive(process));
+    CHECK_OK(tine_process_kill(process));
+    CHECK_INT(code_of(process), -SIGKILL);
+    check_gone(numbers, 3);
+    tine_process_free(process);
+    CHECK_INT(test_count_fds(), fds);
+    CHECK_INT(test_count_children(), 0);
+}
+
+TEST(a_tree_ends_when_it_is_stopped) {
+    for (int i = 0; i < 2; i++) {
+        tine_process_t *process = shell(i ? "trap '' TERM; " THREE "while :; do wait; done" : THREE "wait", TINE_SPAWN_KILL_TREE);
+        READ_THREE(process, numbers);
+        CHECK_OK(tine_process_stop(process, i ? 50 : TINE_FOREVER));
+        check_gone(numbers, 3);
+        CHECK_INT(finish(process), i ? -SIGKILL : -SIGTERM);
+    }
+}
+
+TEST(a_tree_ends_when_the_command_ends) {
+    tine_process_t *process = shell(THREE "read line; exit 7", TINE_SPAWN_KILL_TREE);
+    READ_THREE(process, numbers);
+    tine_exit_info_t info = TINE_EXIT_INFO_INIT;
+    CHECK_OK(tine_process_close_stdin(process));
+    CHECK_INT(code_of(process), 7);
+    check_gone(numbers, 3);
+    CHECK_OK(tine_process_exit_info(process, &info));
+    CHECK_INT(info.valid & TINE_EXIT_HAS_STATUS, TINE_EXIT_HAS_STATUS);
+    CHECK_INT(info.valid & TINE_EXIT_HAS_TIMES, TINE_EXIT_HAS_TIMES);
+    CHECK_INT(info.reason, TINE_REASON_EXIT);
+    CHECK_INT(info.code, 7);
+    tine_process_free(process);
+}
+
+TEST(a_tree_holds_no_pipe_when_the_command_has_ended) {
+    tine_process_t *process = shell("setsid sleep 100 & echo hi", TINE_SPAWN_KILL_TREE);
+    void *data = NULL;
+    CHECK_OK(tine_process_communicate(process, NULL, 0, TINE_FOREVER, &data, NULL, NULL, NULL)); /* not TINE_PIPE_HELD */
+    CHECK_TEXT(data, "hi\n");
+    tine_free(data);
+    CHECK_INT(finish(process), 0);
+}
+
+TEST(a_tree_ends_with_a_timeout) {
+    const char *argv[] = { "sh", "-c", THREE "wait", NULL };
+    tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
+    void *data = NULL;
+    size_t length = 0;
+    int32_t code = 0;
+    options.flags = TINE_SPAWN_KILL_TREE;
+    CHECK_STATUS(tine_process_check_output(argv, &options, NULL, 0, 500, &data, &length, &code), TINE_ETIMEDOUT);
+    char *next = data;
+    for (int i = 0; i < 3 && *next != 0; i++) CHECK(is_gone((pid_t)strtol(next, &next, 10))), next += *next == '\n';
+    tine_free(data);
+    CHECK(code < 0);
+    options.stdout_mode = TINE_STDIO_NULL;
+    CHECK_STATUS(tine_process_call(argv, &options, 200, NULL), TINE_ETIMEDOUT);
+    CHECK_INT(test_count_children(), 0); /* and the runner finds no orphan of this test */
+}
+
+TEST(the_command_of_a_tree_is_the_process_that_the_caller_knows) {
+    tine_process_t *process = shell("trap 'exit 5' USR1; echo $$; while :; do sleep 0.01; done", TINE_SPAWN_KILL_TREE);
+    pid_t number;
+    read_numbers(tine_process_stdout_fd(process), &number, 1);
+    CHECK_INT(tine_process_pid(process), number);
+    CHECK_INT(getpgid(number), getpgid(0));
+    CHECK_STATUS(tine_process_join(process, 0), TINE_ETIMEDOUT);
+    CHECK_OK(tine_process_signal(process, SIGUSR1));
+    CHECK_INT(code_of(process), 5);
+    CHECK_OK(tine_process_signal(process, SIGUSR1));
+    CHECK_OK(tine_process_kill(process));
+    CHECK_OK(tine_process_stop(process, 0));
+    tine_process_free(process);
+    process = shell("kill -SEGV $$", TINE_SPAWN_KILL_TREE);
+    CHECK_INT(finish(process), -SIGSEGV);
+}
+
+TEST(a_tree_that_leads_a_group_is_signalled_as_one) {
+    const char *script = "trap : USR1; sh -c 'trap \"echo caught; exit\" USR1; echo $$; while :; do sleep 0.01; done' & wait; exec sleep 100";
+    tine_process_t *process = shell(script, TINE_SPAWN_KILL_TREE | TINE_SPAWN_NEW_GROUP);
+    const int out = tine_process_stdout_fd(process);
+    pid_t number;
+    read_numbers(out, &number, 1);
+    CHECK_INT(getpgid(number), tine_process_pid(process));
+    CHECK_OK(tine_process_signal(process, SIGUSR1));
+    CHECK_INT(hear(out), 'c');
+    CHECK_OK(tine_process_kill(process));
+    CHECK_INT(finish(process), -SIGKILL);
+}
+
+TEST(what_a_tree_cannot_start_is_told) {
+    const char *argv[] = { "/no/such/program", NULL };
+    tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
+    tine_process_t *process = NULL;
+    finish(shell("exit 0", TINE_SPAWN_KILL_TREE));
+    const int fds = test_count_fds();
+    options.flags = TINE_SPAWN_KILL_TREE;
+    CHECK_STATUS(tine_process_spawn(argv, &options, &process), TINE_ENOENT);
+    CHECK_MESSAGE("exec");
+    CHECK_INT(tine_last_errno(), ENOENT);
+    options.cwd = "/no/such/directory";
+    argv[0] = "true";
+    CHECK_STATUS(tine_process_spawn(argv, &options, &process), TINE_ENOENT);
+    CHECK_MESSAGE("chdir");
+    CHECK(process == NULL);
+    CHECK_INT(test_count_fds(), fds);
+    CHECK_INT(test_count_children(), 0);
+}
+
+TEST(the_code_of_a_tree_is_right_whoever_reaps) {
+    for (int i = 0; i < 2; i++) {
+        signal(SIGCHLD, i ? SIG_IGN : SIG_DFL);
+        tine_process_t *process = shell("exit 9", TINE_SPAWN_KILL_TREE);
+        if (!i) while (waitpid(-1, NULL, 0) > 0) {}
+        CHECK_INT(finish(process), 9);
+        process = shell("kill -KILL $$", TINE_SPAWN_KILL_TREE);
+        if (!i) while (waitpid(-1, NULL, 0) > 0) {}
+        CHECK_INT(finish(process), -SIGKILL);
+    }
+}
+
+TEST(the_supervisor_of_a_tree_holds_nothing_of_the_host) {
+    int ends[2];
+    make_pipe(ends);
+    tine_process_t *process = shell("echo $$; exec sleep 100", TINE_SPAWN_KILL_TREE);
+    pid_t number;
+    read_numbers(tine_process_stdout_fd(process), &number, 1);
+    CHECK_INT(close(ends[1]), 0);
+    CHECK_INT(hear(ends[0]), 0); /* the end of file: nobody else has it */
+    CHECK_OK(tine_process_kill(process));
+    CHECK_INT(finish(process), -SIGKILL);
+}
+
+TEST(a_tree_whose_supervisor_is_killed_loses_its_command) {
+    tine_process_t *process = shell("echo $$; exec sleep 100", TINE_SPAWN_KILL_TREE);
+    pid_t number;
+    int32_t code = 0;
+    read_numbers(tine_process_stdout_fd(process), &number, 1);
+    const pid_t supervisor = parent_of(number);
+    CHECK(supervisor > 1 && supervisor != getpid());
+    CHECK(kill_one(supervisor));
+    CHECK_OK(tine_process_join(process, TINE_FOREVER));
+    CHECK(await_gone(number, 10));
+    CHECK_STATUS(tine_process_exit_code(process, &code), TINE_ESTATUSLOST);
+    tine_process_free(process);
+}
+
+TEST(no_control_group_is_left) {
+    static const char *roots[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
+    finish(shell(THREE "exit 0", TINE_SPAWN_KILL_TREE));
+    for (int i = 0; i < 2; i++) {
+        DIR *folder = opendir(roots[i]);
+        if (folder == NULL) continue;
+        for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
+            if (strncmp(entry->d_name, "tine-", 5) == 0) CHECK(!is_gone(atoi(entry->d_name + 5))); /* another test's */
+        closedir(folder);
+    }
+}
+
+/* ---- A command and the host ---- */
+static int number_of_thread;
+static void *start_and_end(void *flags) {
+    __atomic_store_n(&number_of_thread, (int)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
+    return shell("echo $$; exec sleep 100", (uint32_t)(uintptr_t)flags);
+}
+TEST(a_command_does_not_end_with_the_thread_that_started_it) {
+    static const uint32_t flags[] = { 0, TINE_SPAWN_KILL_ON_PARENT_DEATH, TINE_SPAWN_KILL_TREE, TINE_SPAWN_KILL_TREE | TINE_SPAWN_KILL_ON_PARENT_DEATH };
+    for (int i = 0; i < 4; i++) {
+        pthread_t thread;
+        void *process;
+        char path[60];
+        pid_t number;
+        CHECK_INT(pthread_create(&thread, NULL, start_and_end, (void *)(uintptr_t)flags[i]), 0);
+        CHECK_INT(pthread_join(thread, &process), 0);
+        snprintf(path, sizeof path, "/proc/self/task/%d", number_of_thread);
+        while (access(path, F_OK) == 0) poll(NULL, 0, 1);
+        read_numbers(tine_process_stdout_fd(process), &number, 1);
+        CHECK_STATUS(tine_process_join(process, 30), TINE_ETIMEDOUT);
+        CHECK(!is_gone(number));
+        CHECK_OK(tine_process_kill(process));
+        CHECK_INT(finish(process), -SIGKILL);
+    }
+}
+
+/* A host of its own: starts `script`, which says numbers; then it waits, or leaves when it is told. */
+static int host_out, host_leaves, host_go[2];
+static uint32_t host_flags, host_uid;
+static const char *host_script;
+static pid_t host(void) {
+    const pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid != 0) return pid;
+    const char *argv[] = { "sh", "-c", host_script, NULL };
+    tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
+    tine_process_t *process;
+    options.stdout_mode = TINE_STDIO_FD, options.stdout_fd = host_out, options.stderr_mode = TINE_STDIO_NULL;
+    options.flags = host_flags, options.uid = host_uid;
+    CHECK_OK(tine_process_spawn(argv, &options, &process));
+    if (host_leaves) hear(host_go[0]), exit(0);
+    for (;;) pause();
+}
+static void check_host(const char *script, int count, uint32_t flags, uint32_t uid, int leaves) {
+    pid_t numbers[3];
+    int ends[2];
+    make_pipe(ends), make_pipe(host_go);
+    host_out = ends[1], host_flags = flags, host_script = script, host_uid = uid, host_leaves = leaves;
+    const pid_t pid = host();
+    read_numbers(ends[0], numbers, count);
+    leaves ? tell(host_go[1], 'g') : (void)kill_one(pid);
+    status_of(pid);
+    for (int i = 0; i < count; i++) CHECK(await_gone(numbers[i], 15));
+    close(ends[0]), close(ends[1]);
+}
+TEST(a_command_ends_with_its_host_where_that_is_promised) {
+    for (int leaves = 0; leaves < 2; leaves++) {
+        check_host("echo $$; exec sleep 100", 1, TINE_SPAWN_KILL_ON_PARENT_DEATH, 0, leaves);
+        if (geteuid() == 0) check_host("echo $$; exec sleep 100", 1, TINE_SPAWN_KILL_ON_PARENT_DEATH | TINE_SPAWN_SET_UID, 65534, leaves);
+    }
+}
+TEST(a_tree_ends_with_its_host_where_that_is_promised) {
+    for (int leaves = 0; leaves < 2; leaves++)
+        check_host(THREE "wait", 3, TINE_SPAWN_KILL_TREE | TINE_SPAWN_KILL_ON_PARENT_DEATH, 0, leaves);
+}
+
+TEST(a_command_outlives_its_host_where_nothing_is_promised) {
+    static const uint32_t flags[] = { 0, TINE_SPAWN_KILL_TREE };
+    for (int i = 0; i < 2; i++) {
+        pid_t number;
+        int ends[2];
+        make_pipe(ends);
+        host_out = ends[1], host_flags = flags[i], host_script = "echo $$; exec sleep 100", host_leaves = 0;
+        const pid_t pid = host();
+        read_numbers(ends[0], &number, 1);
+        CHECK(kill_one(pid));
+        status_of(pid);
+        while (parent_of(number) == pid) poll(NULL, 0, 1);
+        poll(NULL, 0, 30);
+        CHECK(!is_gone(number));
+        CHECK(kill_one(number));
+        CHECK(await_gone(number, 10));
+        close(ends[0]), close(ends[1]);
+    }
+}
+
+TEST(forked_children_have_their_own_thread_for_that) {
+    for (int i = 0; i < 2; i++) {
+        tine_process_t *process = shell("exec sleep 100", TINE_SPAWN_KILL_ON_PARENT_DEATH); /* makes this process's thread */
+        pid_t number;
+        int ends[2];
+        make_pipe(ends);
+        const pid_t pid = i ? (pid_t)tine_fork() : fork();
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            tine_process_t *own = shell("echo $$; exec sleep 100", TINE_SPAWN_KILL_ON_PARENT_DEATH);
+            read_numbers(tine_process_stdout_fd(own), &number, 1);
+            CHECK(!is_gone(number));
+            CHECK_INT(write(ends[1], &number, sizeof number), sizeof number);
+            _exit(0);
+        }
+        CHECK_INT(read(ends[0], &number, sizeof number), sizeof number);
+        CHECK_INT(status_of(pid), 0);
+        CHECK(number > 1 && await_gone(number, 10));
+        CHECK(tine_process_is_alive(process));
+        CHECK_OK(tine_process_kill(process));
+        CHECK_INT(finish(process), -SIGKILL);
+        close(ends[0]), close(ends[1]);
+    }
+}
+
+TEST(the_thread_that_starts_commands_changes_nothing_about_them) {
+    cpu_set_t all, one;
+    sigset_t mask;
+    int first = 0;
+    finish(shell(":", TINE_SPAWN_KILL_ON_PARENT_DEATH)); /* the thread is as this one was now */
+    CHECK_INT(sched_getaffinity(0, sizeof all, &all), 0);
+    while (!CPU_ISSET(first, &all)) first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    CHECK_INT(sched_setaffinity(0, sizeof one, &one), 0);
+    sigemptyset(&mask), sigaddset(&mask, SIGUSR1), pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    for (int tree = 0; tree < 2; tree++) {
+        const char *argv[] = { "grep", "-E", "^SigBlk|^Cpus_allowed_list", "/proc/self/status", NULL };
+        tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
+        void *data;
+        char expected[100];
+        options.flags = TINE_SPAWN_KILL_ON_PARENT_DEATH | TINE_SPAWN_KEEP_SIGNALS | (tree ? TINE_SPAWN_KILL_TREE : 0);
+        CHECK_OK(tine_process_check_output(argv, &options, NULL, 0, TINE_FOREVER, &data, NULL, NULL));
+        snprintf(expected, sizeof expected, "SigBlk:\t0000000000000200\nCpus_allowed_list:\t%d\n", first);
+        CHECK_TEXT(data, expected);
+        tine_free(data);
+    }
+}
+
+static void *spawn_some(void *flags) {
+    for (int i = 0; i < 5; i++) CHECK_INT(finish(shell("exit 3", (uint32_t)(uintptr_t)flags)), 3);
+    return NULL;
+}
+TEST(many_threads_start_commands_that_end_with_the_host) {
+    pthread_t threads[8];
+    finish(shell("exit 0", TINE_SPAWN_KILL_TREE));
+    const int fds = test_count_fds();
+    for (uintptr_t i = 0; i < 8; i++)
+        CHECK_INT(pthread_create(&threads[i], NULL, spawn_some, (void *)(uintptr_t)(i % 2 ? TINE_SPAWN_KILL_TREE : TINE_SPAWN_KILL_ON_PARENT_DEATH)), 0);
+    for (int i = 0; i < 8; i++) CHECK_INT(pthread_join(threads[i], NULL), 0);
+    CHECK_INT(test_count_fds(), fds);
+}
