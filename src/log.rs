@@ -22,6 +22,11 @@ pub fn set(sink: Option<Sink>) {
     SINK.with(|current| *current = sink);
 }
 
+/// Whether anybody listens: for what costs something to find out.
+pub fn is_on() -> bool {
+    SINK.with(|current| current.is_some())
+}
+
 /// Tells the host, if it wants to know; `message` is made only then.
 pub fn write(level: Level, message: impl FnOnce() -> String) {
     // Cloned out, so that the sink runs under no lock of ours.

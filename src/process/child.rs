@@ -35,6 +35,8 @@ pub(super) struct Setup {
     pub(super) host_fd: i32,
     /// The write end of the child's exit pipe, without pidfds.
     pub(super) exit_pipe: Option<Known>,
+    /// Descriptors that it must not have.
+    pub(super) not_its: Vec<Known>,
     /// All signals stay blocked: it runs nothing of the user's.
     pub(super) deaf: bool,
 }
@@ -45,7 +47,10 @@ static RECORD: PerProcess<Option<Record>> = PerProcess::new();
 /// The child's life. All signals are blocked until the user's function begins.
 pub(super) fn run(setup: Setup, blocked: Blocked, body: impl FnOnce() -> i32) -> ! {
     stdio::purge_in_child();
-    let Setup { record, name, daemon, host_pid, host_fd, exit_pipe, deaf } = setup;
+    let Setup { record, name, daemon, host_pid, host_fd, exit_pipe, not_its, deaf } = setup;
+    for fd in not_its {
+        fd.close();
+    }
     let parent = Parent { pid: host_pid, fd: host_fd };
     if !record.wait_at_gate(|| parent.is_alive()) {
         exit_unstarted();

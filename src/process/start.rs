@@ -14,8 +14,9 @@ use super::children::{self, Child, Watch, What};
 use super::handle::Process;
 use super::record::Record;
 use super::role;
-use super::streams::Streams;
+use super::streams::{self, Streams};
 use crate::error::{Error, Kind, Result};
+use crate::log::{self, Level};
 use crate::sys::fd::{self, Known, PrivateFd};
 use crate::sys::fork::{self, Forked};
 use crate::sys::fork_gate;
@@ -38,6 +39,7 @@ pub struct Options<'a> {
 /// A plain fork: what the host printed to stdout and stderr before appears once, and nothing else is done for the child.
 pub fn fork() -> Result<Forked> {
     children::reap_freed();
+    tell_threads("fork");
     let own_exit_pipe = role::get().and_then(|role| role.exit_pipe);
     let _gate = fork_gate::close()?;
     stdio::flush_before_fork();
@@ -57,6 +59,7 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
     children::reap_freed();
     register_exit_rule()?;
     let name = name_for(options.name);
+    tell_threads(&format!("process \"{}\"", name.to_string_lossy()));
     let manner = Manner { daemon: options.daemon, detached: options.detached, deaf: false };
     let (child, record) = make(&name, manner, body)?;
     let process = Process::new(child, name, Streams::none());
@@ -82,6 +85,7 @@ pub(super) fn make(name: &CStr, manner: Manner, body: impl FnOnce() -> i32) -> R
         let host_fd = pidfd::open_self().map_err(of_process)?;
         let exit_pipe = if host_fd.is_none() { Some(fd::pipe().map_err(of_process)?) } else { None };
 
+        let not_its = streams::not_for_children();
         let gate = fork_gate::close()?;
         stdio::flush_before_fork();
         let blocked = Blocked::all();
@@ -96,6 +100,7 @@ pub(super) fn make(name: &CStr, manner: Manner, body: impl FnOnce() -> i32) -> R
                     // Open as long as the child.
                     host_fd: host_fd.map_or(-1, IntoRawFd::into_raw_fd),
                     exit_pipe: exit_pipe.and_then(|(_, write)| Known::by_number(write.into_raw_fd())),
+                    not_its,
                     deaf: manner.deaf,
                 };
                 child::run(setup, blocked, body)
@@ -159,6 +164,19 @@ fn hold(pid: i32, exit_pipe: Option<(OwnedFd, OwnedFd)>) -> std::result::Result<
         _ => {}
     }
     Err(NotHeld::Dead)
+}
+
+/// The library's own threads stand still at a fork, and need not be feared.
+fn tell_threads(what: &str) {
+    if !log::is_on() {
+        return;
+    }
+    let threads = process::thread_count().unwrap_or(1);
+    if threads > 1 + fork_gate::own_threads() {
+        log::write(Level::Warn, || {
+            format!("{what}: this process has {threads} threads; what the others hold at this moment stays locked in the child")
+        });
+    }
 }
 
 #[cold]

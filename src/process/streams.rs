@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::communicate::Conversation;
 use crate::error::{Error, Kind, Result};
-use crate::sys::fd::PrivateFd;
+use crate::sys::fd::{Known, PrivateFd};
+use crate::sys::per_process::PerProcess;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -24,6 +25,15 @@ impl fmt::Display for Stream {
             Stream::Stderr => "stderr",
         })
     }
+}
+
+/// Our ends of the commands' stdins, and perhaps some that are closed. A function child must not have them: a command does not see the
+/// end of its input as long as anybody could write more.
+static STDINS: PerProcess<Vec<Known>> = PerProcess::new();
+
+/// What a function child that is made now closes.
+pub(super) fn not_for_children() -> Vec<Known> {
+    STDINS.with(|known| known.clone())
 }
 
 /// One slot for each of the three; empty where there is no pipe, and once its end was taken or closed.
@@ -58,6 +68,12 @@ impl Streams {
     }
 
     pub(super) fn new(ends: [Option<OwnedFd>; 3], most: usize) -> Streams {
+        if let Some(stdin) = ends[Stream::Stdin as usize].as_ref().and_then(|end| Known::by_number(end.as_raw_fd())) {
+            STDINS.with(|known| {
+                known.retain(|known| known.is_there());
+                known.push(stdin);
+            });
+        }
         let ends = ends.map(|end| end.map(PrivateFd::new));
         Streams { state: Mutex::new(State { ends, conversation: Talk::None }), most }
     }
@@ -73,7 +89,11 @@ impl Streams {
     }
 
     pub(super) fn take(&self, stream: Stream) -> Option<OwnedFd> {
-        self.lock().ends[stream as usize].take().map(PrivateFd::into_owned)
+        let taken = self.lock().ends[stream as usize].take().map(PrivateFd::into_owned);
+        if let Some(end) = taken.as_ref().filter(|_| stream == Stream::Stdin) {
+            STDINS.with(|known| known.retain(|known| known.number() != end.as_raw_fd()));
+        }
+        taken
     }
 
     /// For one call at a time: the conversation, which begins now or goes on.

@@ -369,6 +369,25 @@ TEST(one_at_a_time_talks_to_a_command_and_others_may_do_the_rest) {
     CHECK_INT(finish(process), -SIGKILL);
 }
 
+static int32_t wait_for_end(void *fd) { return hear((int)(intptr_t)fd); }
+TEST(a_function_child_does_not_keep_a_command_waiting_for_input) {
+    int ends[2], in = -1;
+    make_pipe(ends);
+    tine_process_t *process = shell("cat"), *other = shell("cat"), *child = NULL;
+    CHECK_OK(tine_process_take_stdin(other, &in));
+    CHECK_OK(tine_process_start(wait_for_end, (void *)(intptr_t)ends[0], NULL, &child));
+    struct output output;
+    CHECK_OK(communicate(process, "x", 1, TINE_FOREVER, &output)); /* the child has no other end of its stdin */
+    CHECK_TEXT(output.data[0], "x");
+    forget(&output);
+    CHECK_INT(finish(process), 0);
+    CHECK_INT(close(in), 0); /* what the caller took is the caller's to close in the child */
+    CHECK_STATUS(tine_process_join(other, 20), TINE_ETIMEDOUT);
+    tell(ends[1], 0);
+    CHECK_INT(finish(child), 0);
+    CHECK_INT(finish(other), 0);
+}
+
 TEST(in_a_forked_child_the_handle_is_inert) {
     tine_process_t *process = shell("cat");
     const pid_t pid = fork();
