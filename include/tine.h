@@ -1309,7 +1309,9 @@ int32_t tine_fork(void);
  * alone, whether their handles were freed or not.
  *
  * Threads: the child has only the calling one. Locks that others held at that moment stay held in the child: start children before
- * threads where you can.
+ * threads where you can. Nothing of the library is locked there. A log callback is told how many threads there were.
+ *
+ * The child has this process's descriptors, but not those of tine_process_stdin_fd(): a command would not see the end of its input.
  *
  * @param fn           What to run.
  * @param user_data    Passed to it; what it points to is there in the child as it was at this moment.
