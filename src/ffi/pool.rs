@@ -889,16 +889,27 @@ pub unsafe extern "C" fn tine_pool_worker_pids(
     })
 }
 
-/// Writes down what the pool does from now on.
+/// Writes to a file what the pool does from now on, as Trace Event JSON: chrome://tracing and Perfetto show it.
+///
+/// Each worker has a row, with a slice for each task or chunk of a map that it ran (how long it had waited, which attempt it was, how it
+/// ended) and a mark where it died; a counter shows how many tasks were queued and running. The file is finished by the end of the pool,
+/// by NULL, or by another path. Until then it lacks its last events and its closing bracket.
 ///
 /// @param pool  The pool.
-/// @param path  A file; NULL ends it.
-/// @return Always TINE_ENOTSUP: not in this version.
+/// @param path  A file, made anew; NULL finishes the present one.
+/// @return TINE_OK; TINE_EINVAL; TINE_ENOENT, TINE_EACCES, TINE_ENOTDIR, TINE_EMFILE, TINE_ENOSPC, TINE_ESYS: the file cannot be
+///         made, or (with NULL) was not written whole; TINE_ECLOSED: the pool has ended; TINE_EFORKED.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-#[expect(unused_variables, reason = "not in this version")]
 pub unsafe extern "C" fn tine_pool_trace(pool: *mut tine_pool_t, path: *const c_char) -> tine_status_t {
-    guard::status(|| guard::not_yet("tine_pool_trace"))
+    guard::status(|| {
+        // SAFETY: contracts H and S.
+        let (pool, path) = unsafe { (handle::borrow(pool, "pool")?.0.share(), arg::optional_text(path)) };
+        match path {
+            Some(path) => pool.begin_trace(path),
+            None => pool.end_trace(),
+        }
+    })
 }
 
 /// A descriptor that is readable while tine_pool_poll() has something to do, for poll(2), epoll(7) and the like.

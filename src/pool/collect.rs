@@ -49,6 +49,7 @@ impl Host {
         let collected = self.collect_entries(&mut notes);
         if notes {
             self.write_notes();
+            self.flush_trace();
         }
         collected
     }
@@ -73,7 +74,7 @@ impl Host {
                 if w.load(&self.roll.head.stage, Acquire) == stage::FAILED {
                     let mut state = self.lock()?;
                     self.advance(w, &mut state);
-                    *notes |= !state.notes.is_empty();
+                    *notes |= state.has_notes();
                 }
                 return Ok(());
             }
@@ -81,8 +82,8 @@ impl Host {
             batch.sort_by_key(|(_, entry, _)| entry.stamp);
             let mut state = self.lock()?;
             for (place, cursor) in cursors.iter().enumerate().filter(|(_, cursor)| cursor.born) {
-                let pid = self.roll.line(place, cursor.life).map_or(0, |line| w.load(&line.pid, Relaxed) as i32);
-                state.table.begin_life(place as u32, pid);
+                let Some(line) = self.roll.line(place, cursor.life) else { continue };
+                state.table.begin_life(place as u32, w.load(&line.pid, Relaxed) as i32, w.load(&line.worker, Relaxed));
             }
             for (place, entry, result) in batch.drain(..) {
                 state.table.apply(place, &entry, result);
@@ -97,7 +98,7 @@ impl Host {
                 }
             }
             self.advance(w, &mut state);
-            *notes |= !state.notes.is_empty();
+            *notes |= state.has_notes();
             // Every journal was read to where it ended, of the last life that has begun.
             if !changed && cursors.iter().all(|cursor| !cursor.more) {
                 return Ok(());
@@ -269,7 +270,7 @@ pub(super) const ORDERED: ExitInfo = ExitInfo { reason: Some(Reason::Terminated)
 /// The end of a worker that nobody saw.
 pub(super) const UNKNOWN: ExitInfo = ExitInfo { reason: Some(Reason::Signal), ending: None, usage: None };
 
-fn describe(death: &ExitInfo, worker: &WorkerState) -> String {
+pub(super) fn describe(death: &ExitInfo, worker: &WorkerState) -> String {
     match (worker.refused, death.ending) {
         (Some(code), _) => format!("its initializer returned {code}"),
         (None, Some(Ending::Exited(code))) if !worker.ready => format!("exit code {code} in its initializer"),

@@ -80,9 +80,12 @@ impl Host {
             worker.alive = false;
         }
         drop(state);
+        self.write_notes();
+        if let Err(error) = self.end_trace() {
+            log::write(Level::Warn, || format!("{}: {}", self.name, error.message()));
+        }
         // The delivery thread ends with this.
         fd::ring(self.bell.as_raw_fd());
-        self.write_notes();
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use super::journal::{Entry, Peek, Reader};
 use super::memory::Files;
 use super::roll::Roll;
 use super::table::{Table, TaskSpec, closed};
+use super::trace::Writer;
 use crate::error::{Error, Kind, Result};
 use crate::log::Level;
 use crate::shm::Words;
@@ -95,6 +96,7 @@ pub struct Host {
     pub(super) peeks: Box<[OnceLock<Arc<Peek>>]>,
     pub(super) readers: Mutex<Readers>,
     pub(super) state: Mutex<State>,
+    pub(super) trace: Mutex<Option<Writer>>,
     pub(super) socket: PrivateFd,
     pub(super) nursery_pid: i32,
     pub(super) nursery_start: Option<u64>,
@@ -205,6 +207,11 @@ impl State {
         }
     }
 
+    /// There is something to tell the log, or to write to a trace, once no lock is held.
+    pub(super) fn has_notes(&self) -> bool {
+        !self.notes.is_empty() || self.table.is_trace_full()
+    }
+
     pub(super) fn admits(&self) -> Result<()> {
         match (&self.broken, self.lifecycle) {
             (Some(why), _) => Err(Error::new(Kind::Broken, why.clone())),
@@ -232,6 +239,11 @@ impl Host {
             Ok(guard) => Ok(Locked { guard, after: After { host: self, bells: 0, deliver: false } }),
             Err(_) => Err(Error::new(Kind::Panic, format!("{}: the library failed in an earlier call", self.name))),
         }
+    }
+
+    /// The file of the trace. Before the readers' lock and the state's.
+    pub(super) fn lock_trace(&self) -> Result<MutexGuard<'_, Option<Writer>>> {
+        self.trace.lock().map_err(|_| Error::new(Kind::Panic, format!("{}: the library failed in an earlier call", self.name)))
     }
 
     pub(super) fn lock_readers(&self) -> Result<MutexGuard<'_, Readers>> {

@@ -286,6 +286,7 @@ impl Pool {
             peeks,
             readers: Mutex::new(Readers { cursors: readers.into_iter().map(Cursor::new).collect(), batch: Vec::new() }),
             state: Mutex::new(State::new(table)),
+            trace: Mutex::new(None),
             socket: PrivateFd::new(host_socket),
             nursery_pid,
             nursery_start: process::start_time(nursery_pid),

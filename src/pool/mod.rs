@@ -6,6 +6,7 @@
 //! | [`host`], [`submit`], [`collect`], [`ending`] | what the host's threads do: hand tasks over and wait, take in what became of them, end the pool |
 //! | [`delivery`], [`host_loop`] | the pool's one thread in the host, which runs callbacks; a pool without it |
 //! | [`map`], [`batch`], [`stream`] | one function over many items: in the call, behind it, one after the other |
+//! | [`trace`] | what everybody did when, for a viewer |
 //! | [`table`], [`arguments`], [`job`] | the host's own account: what is true |
 //! | [`memory`] | what host and workers share: where it lies, how it grows |
 //! | [`board`] | how tasks pass from the host to the workers: the algorithms over shared words |
@@ -101,6 +102,7 @@ pub mod stream;
 pub mod submit;
 pub mod table;
 pub mod task;
+pub mod trace;
 pub mod worker;
 
 pub use batch::MapOptions;

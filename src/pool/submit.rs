@@ -55,8 +55,14 @@ impl Host {
             return Err(error);
         }
         let unwatched = !std::mem::replace(&mut state.watched, true);
+        let trace_is_full = state.table.is_trace_full();
         drop(state);
         self.board.alert(w);
+        if trace_is_full {
+            // What came before is in the journals.
+            self.collect()?;
+            self.flush_trace();
+        }
         if unwatched {
             self.begin_to_watch();
         }

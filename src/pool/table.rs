@@ -15,12 +15,14 @@ use super::map::finished_items;
 use super::memory::{Extent, Files};
 use super::stream::Ended;
 use super::task::{Limits, flags};
+use super::trace::{Recorder, Run};
 use crate::error::{Error, Kind, Result};
 use crate::process::ExitInfo;
 use crate::shm::Words;
 use crate::shm::pool::{BELLS, LANES, TaskRecord};
 use crate::sys::errno::{self, kind, number};
 use crate::sys::heap::Filled;
+use crate::sys::now;
 use crate::sys::thread::Thread;
 
 /// What is known of a task.
@@ -83,6 +85,8 @@ pub struct WorkerState {
     /// It has begun, and the host has not retired it.
     pub alive: bool,
     pub pid: i32,
+    /// Which worker it is, counted from 1; 0 = it waits for its turn.
+    pub number: u32,
     /// {slot, sequence}
     pub running: Option<(u32, u64)>,
     /// Where the results of the running chunk are: {unit, length}.
@@ -110,6 +114,8 @@ pub struct Table {
     /// Tasks whose function has returned.
     pub finished: u64,
     pub workers: Vec<WorkerState>,
+    /// Somebody wants to know what happens when.
+    pub trace: Option<Box<Recorder>>,
     /// Jobs are ready before their callbacks have run.
     pub ready_at_once: bool,
     /// Ended jobs whose callbacks wait for the delivery thread, or for the host's program to poll.
@@ -142,6 +148,7 @@ impl Table {
             failed: 0,
             finished: 0,
             workers: Vec::new(),
+            trace: None,
             ready_at_once: false,
             deliveries: VecDeque::new(),
             to_ring: 0,
@@ -241,6 +248,9 @@ impl Table {
         w.store64(&record.soft_timeout_ms, spec.limits.soft_timeout_ms, Relaxed);
         entry.stage = Stage::Ready;
         let generation = entry.sequence as u32;
+        if let Some(trace) = &mut self.trace {
+            trace.submitted(slot, now());
+        }
         self.push(w, NORMAL, slot, generation)
     }
 
@@ -368,9 +378,9 @@ impl Table {
     }
 
     /// The next process in a place was born.
-    pub fn begin_life(&mut self, place: u32, pid: i32) {
+    pub fn begin_life(&mut self, place: u32, pid: i32, number: u32) {
         if let Some(worker) = self.workers.get_mut(place as usize) {
-            (worker.alive, worker.pid) = (true, pid);
+            (worker.alive, worker.pid, worker.number) = (true, pid, number);
         }
     }
 
@@ -388,7 +398,9 @@ impl Table {
             worker.chunk = None;
             if self.runs(entry.ended_slot, entry.ended, place) {
                 self.finished += 1;
-                self.end(entry.ended_slot, outcome_of(entry, result, pid));
+                let outcome = outcome_of(entry, result, pid);
+                self.note_run(entry.ended_slot, entry.stamp, &outcome);
+                self.end(entry.ended_slot, outcome);
             }
         }
         if entry.has(flag::BEGAN) {
@@ -399,6 +411,9 @@ impl Table {
                 let worker = &mut self.workers[place as usize];
                 worker.running = Some((entry.began_slot, entry.began));
                 worker.chunk = entry.has(flag::CHUNK).then_some((entry.unit, entry.length));
+                if let Some(trace) = &mut self.trace {
+                    trace.began(entry.began_slot, worker, entry.stamp);
+                }
             }
         }
     }
@@ -412,6 +427,7 @@ impl Table {
     pub fn retire(&mut self, w: Thread, place: u32, death: ExitInfo, kind: Kind, partial: Option<Filled>) {
         let Some(worker) = self.workers.get_mut(place as usize) else { return };
         let WorkerState { running, pid, chunk, .. } = *worker;
+        let (died, at) = (*worker, if self.trace.is_some() { now() } else { 0 });
         *worker = WorkerState { life: worker.life.wrapping_add(2), ..WorkerState::default() };
         if let Some((slot, sequence)) = running.filter(|&(slot, sequence)| self.runs(slot, sequence, place)) {
             let Slot { attempt, attempts, flags, .. } = self.slots[slot as usize];
@@ -421,12 +437,13 @@ impl Table {
             if chunk.is_some() && finished_items(&outcome, usize::MAX) > 0 {
                 self.finished += 1;
             }
-            if self.go_on(w, slot, &outcome) {
-                return;
-            }
-            if !again || !self.begin_again(w, slot, sequence) {
+            self.note_run(slot, at, &outcome);
+            if !self.go_on(w, slot, &outcome) && (!again || !self.begin_again(w, slot, sequence)) {
                 self.end(slot, outcome);
             }
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.died(&died, &death, at);
         }
     }
 
@@ -457,6 +474,9 @@ impl Table {
         let task = &mut self.slots[slot as usize];
         task.attempt += 1;
         task.stage = Stage::Ready;
+        if let Some(trace) = &mut self.trace {
+            trace.submitted(slot, now());
+        }
         if let Some(record) = self.board.tasks.records.get(slot as usize) {
             w.store(&record.attempt, task.attempt, Relaxed);
         }
@@ -496,6 +516,7 @@ impl Table {
         if !self.is_ready(slot, generation) || !self.board.withdraw(w, slot, generation) {
             return false;
         }
+        self.note_dropped();
         self.end(slot, Outcome::new(Some(why), 0, 0));
         true
     }
@@ -525,8 +546,9 @@ impl Table {
             match stage {
                 Stage::Running { place } if running => {
                     outcome.worker_pid = self.workers.get(place as usize).map_or(0, |worker| worker.pid);
+                    self.note_run(slot, now(), &outcome);
                 }
-                Stage::Ready if running || self.board.withdraw(w, slot, sequence as u32) => {}
+                Stage::Ready if running || self.board.withdraw(w, slot, sequence as u32) => self.note_dropped(),
                 _ => continue,
             }
             self.end(slot, outcome);
@@ -561,6 +583,73 @@ impl Table {
             if task.sequence as u32 == job.generation() && !job.has_ended() {
                 w.store(&record.bell, bell as u32 + 1, Relaxed);
             }
+        }
+    }
+
+    // ---- For a trace ----
+
+    /// Begins to note what happens; answers {queued, running}.
+    pub fn begin_trace(&mut self, at: u64) -> (i64, i64) {
+        let mut trace = Box::new(Recorder::new(at));
+        let (mut queued, mut running) = (0, 0);
+        for (slot, task) in self.slots.iter().enumerate().filter(|(_, task)| task.sequence != 0) {
+            match task.stage {
+                Stage::Ready => {
+                    queued += 1;
+                    trace.waits_already(slot as u32);
+                }
+                Stage::Running { place } => {
+                    running += 1;
+                    trace.runs_already(slot as u32, &self.workers[place as usize]);
+                }
+                Stage::Written => {}
+            }
+        }
+        self.trace = Some(trace);
+        (queued, running)
+    }
+
+    /// The trace ends: what runs has run until now.
+    pub fn note_unfinished(&mut self, at: u64) {
+        if self.trace.is_none() {
+            return;
+        }
+        for slot in 0..self.slots.len() as u32 {
+            if let Slot { sequence: 1.., stage: Stage::Running { place }, .. } = self.slots[slot as usize] {
+                let pid = self.workers[place as usize].pid;
+                self.note(slot, at, pid, "unfinished", 0);
+            }
+        }
+    }
+
+    /// A worker has run a task until now.
+    fn note_run(&mut self, slot: u32, at: u64, outcome: &Outcome) {
+        if self.trace.is_some() {
+            let how = match outcome.failure {
+                None => "done",
+                Some(Kind::TaskFailed) => "failed",
+                Some(Kind::WorkerDied) => "worker died",
+                Some(Kind::TimedOut) => "timed out",
+                Some(Kind::Canceled) => "canceled",
+                Some(_) => "reply lost",
+            };
+            self.note(slot, at, outcome.worker_pid, how, outcome.code);
+        }
+    }
+
+    fn note(&mut self, slot: u32, at: u64, pid: i32, how: &'static str, code: i32) {
+        let (w, Some(trace)) = (Thread::current(), &mut self.trace) else { return };
+        let (task, record) = (&self.slots[slot as usize], self.board.tasks.records.get(slot as usize));
+        let (function, items) =
+            record.map_or((0, 0), |record| (w.load64(&record.function, Relaxed), w.load(&record.items, Relaxed)));
+        let (id, attempt) = (task.job.as_ref().map_or(0, |job| job.id()), task.attempt);
+        trace.ran(slot, at, |run| Run { pid, id, function, items: items.max(1), attempt, how, code, ..run });
+    }
+
+    /// A task has ended that no worker had.
+    fn note_dropped(&mut self) {
+        if let Some(trace) = &mut self.trace {
+            trace.dropped(now());
         }
     }
 

@@ -156,6 +156,33 @@ pub fn is_code(address: usize) -> bool {
         || std::fs::read_to_string("/proc/self/maps").map_or(true, |maps| maps.lines().any(|line| executable(line) == Some(true)))
 }
 
+/// The name of the function at an address, for people: of its symbol where the loader knows one, else its place in its file.
+pub fn name_of(address: usize) -> String {
+    let mut info = libc::Dl_info {
+        dli_fname: std::ptr::null(),
+        dli_fbase: std::ptr::null_mut(),
+        dli_sname: std::ptr::null(),
+        dli_saddr: std::ptr::null_mut(),
+    };
+    // SAFETY: any address, and a live struct; the strings are the loader's, and looked at before anything can be unloaded by this thread.
+    let (found, symbol, file) = unsafe {
+        let found = libc::dladdr(std::ptr::without_provenance(address), &mut info) != 0;
+        let text = |text: *const std::ffi::c_char| {
+            (found && !text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+        };
+        (found, text(info.dli_sname), text(info.dli_fname))
+    };
+    let exact = info.dli_saddr as usize == address;
+    match (symbol, file) {
+        (Some(symbol), _) if exact => symbol,
+        (_, Some(file)) if found => {
+            let name = file.rsplit('/').next().unwrap_or(&file);
+            format!("{name}+{:#x}", address.wrapping_sub(info.dli_fbase as usize))
+        }
+        _ => format!("{address:#x}"),
+    }
+}
+
 /// The loader's count of objects that it has taken out.
 fn unloaded_until_now() -> u64 {
     let mut unloaded = 0;

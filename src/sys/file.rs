@@ -1,13 +1,28 @@
 //! Reading and writing a file at an offset, for what lies in a memfd beyond its mapping. Errors are plain numbers: these are called
 //! where nothing may be allocated.
 
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use super::errno::{Result, errno};
+use super::fd::owned;
 use super::heap::{Buffer, Filled};
 use super::memory::file_size_limit;
 use super::thread::page_size;
+
+/// An empty file at a path, whatever was there before.
+pub fn create(path: &CStr) -> Result<OwnedFd> {
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
+    loop {
+        // SAFETY: a string, and a fresh descriptor.
+        let opened = unsafe { owned(libc::open(path.as_ptr(), flags, 0o666).into(), "open") };
+        match opened {
+            Err(error) if error.errno() == libc::EINTR => {}
+            opened => return opened.map_err(|error| error.errno()),
+        }
+    }
+}
 
 /// Writes all of `data`. Above RLIMIT_FSIZE this is EFBIG: the kernel would send SIGXFSZ.
 pub fn write_at(fd: BorrowedFd, data: &[u8], offset: u64) -> Result<()> {
