@@ -293,7 +293,8 @@ template <typename T> inline T init() {
 #define TINE_POOL_NO_CORE 32
 
 /**
- * Functions may lie in memory that belongs to no file (closures made at run time). Not in this version.
+ * Functions may lie in memory that belongs to no file: closures of libffi, code of a JIT compiler. They must exist when the pool is made:
+ * its workers have that memory as it was then.
  */
 #define TINE_POOL_ALLOW_CLOSURES 64
 

@@ -48,7 +48,8 @@ pub const TINE_POOL_INHERIT_ALL_FDS: u32 = 8;
 pub const TINE_POOL_KEEP_SIGNALS: u32 = 16;
 /// Workers leave no core files.
 pub const TINE_POOL_NO_CORE: u32 = 32;
-/// Functions may lie in memory that belongs to no file (closures made at run time). Not in this version.
+/// Functions may lie in memory that belongs to no file: closures of libffi, code of a JIT compiler. They must exist when the pool is made:
+/// its workers have that memory as it was then.
 pub const TINE_POOL_ALLOW_CLOSURES: u32 = 64;
 /// The first worker that dies breaks the pool.
 pub const TINE_POOL_BREAK_ON_DEATH: u32 = 128;
@@ -293,7 +294,6 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
     let flags = arg::flags(read.flags, KNOWN, "options.flags")?;
     arg::not_yet_flags(flags, TINE_POOL_THREADS, "TINE_POOL_THREADS")?;
     arg::not_yet_flags(flags, TINE_POOL_KEEP_SIGNALS, "TINE_POOL_KEEP_SIGNALS")?;
-    arg::not_yet_flags(flags, TINE_POOL_ALLOW_CLOSURES, "TINE_POOL_ALLOW_CLOSURES")?;
     not_yet_number(read.memory_limit_bytes, "options.memory_limit_bytes")?;
     not_yet_number(read.stderr_tail_bytes.into(), "options.stderr_tail_bytes")?;
     check_code(read.initializer.map(|function| function as usize), "options.initializer")?;
@@ -306,6 +306,7 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
         inherit_all_fds: flags & TINE_POOL_INHERIT_ALL_FDS != 0,
         single_thread_only: flags & TINE_POOL_SINGLE_THREAD_ONLY != 0,
         host_loop: flags & TINE_POOL_HOST_LOOP != 0,
+        allow_closures: flags & TINE_POOL_ALLOW_CLOSURES != 0,
         no_core: flags & TINE_POOL_NO_CORE != 0,
         break_on_death: flags & TINE_POOL_BREAK_ON_DEATH != 0,
         crash_budget: read.crash_budget,

@@ -59,6 +59,8 @@ pub struct Options {
     pub inherit_fds: Vec<i32>,
     pub inherit_all_fds: bool,
     pub single_thread_only: bool,
+    /// Functions may lie in memory that was made code at run time.
+    pub allow_closures: bool,
     /// Without a thread in the host.
     pub host_loop: bool,
     pub no_core: bool,
@@ -279,7 +281,7 @@ impl Pool {
             name: name.to_owned(),
             epoch: thread::epoch(),
             pool_id,
-            loaded: Loaded::now(),
+            loaded: if options.allow_closures { Loaded::now_with_made_code() } else { Loaded::now() },
             files,
             board,
             roll,

@@ -14,6 +14,8 @@ pub struct Loaded {
     objects: Vec<Object>,
     /// How many objects the loader had taken out by then.
     unloaded: u64,
+    /// What else was code, where that is allowed: memory of no object, in which programs make functions at run time.
+    made: Vec<(usize, usize)>,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,15 @@ impl Loaded {
             objects.extend(Object::of(info));
             false
         });
-        Loaded { objects, unloaded }
+        Loaded { objects, unloaded, made: Vec::new() }
+    }
+
+    /// With code that was made at run time.
+    pub fn now_with_made_code() -> Loaded {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        // The kernel's own page of code lies elsewhere in another process.
+        let made = maps.lines().filter(|line| !line.contains("[v")).filter_map(executable).collect();
+        Loaded { made, ..Loaded::now() }
     }
 
     /// Fails unless `address` is code that was there at that moment and is still the same.
@@ -64,6 +74,9 @@ impl Loaded {
         let no = |why: String| Err(Error::invalid(format!("fn: {address:#x} {why}")));
         if address == 0 {
             return Err(Error::invalid("fn is NULL"));
+        }
+        if before.is_none() && self.made.iter().any(|&(start, end)| (start..end).contains(&address)) {
+            return Ok(());
         }
         let now = Loaded::now();
         let after = now.objects.iter().find(|object| object.has(address));
@@ -145,15 +158,18 @@ fn build_id(mut notes: &[u8]) -> Vec<u8> {
 /// Whether an address can be called in this process now: code of a loaded object, or memory that a program made code of. True where
 /// nobody can say.
 pub fn is_code(address: usize) -> bool {
-    let executable = |line: &str| {
-        let mut fields = line.split_ascii_whitespace();
-        let (range, rights) = (fields.next()?, fields.next()?);
-        let (start, end) = range.split_once('-')?;
-        let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
-        Some((start..end).contains(&address) && rights.contains('x'))
-    };
     Loaded::now().objects.iter().any(|object| object.has(address))
-        || std::fs::read_to_string("/proc/self/maps").map_or(true, |maps| maps.lines().any(|line| executable(line) == Some(true)))
+        || std::fs::read_to_string("/proc/self/maps")
+            .map_or(true, |maps| maps.lines().filter_map(executable).any(|(start, end)| (start..end).contains(&address)))
+}
+
+/// The addresses of a line of /proc/PID/maps, if they are code.
+fn executable(line: &str) -> Option<(usize, usize)> {
+    let mut fields = line.split_ascii_whitespace();
+    let (range, rights) = (fields.next()?, fields.next()?);
+    let (start, end) = range.split_once('-')?;
+    let range = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+    rights.contains('x').then_some(range)
 }
 
 /// The name of the function at an address, for people: of its symbol where the loader knows one, else its place in its file.

@@ -74,3 +74,44 @@ TEST(a_function_of_another_library_at_the_same_address_is_refused) {
     if (WIFEXITED(status) && WEXITSTATUS(status) == 77) SKIP("needs a compiler");
     CHECK_INT(status, 0);
 }
+
+/* A function that answers 42, made at run time. NULL: not for this processor. */
+static void *make_code(void) {
+#if defined __x86_64__
+    static const unsigned char code[] = { 0xb8, 42, 0, 0, 0, 0xc3 };
+#elif defined __aarch64__
+    static const uint32_t code[] = { 0x52800540, 0xd65f03c0 };
+#else
+    static const unsigned char code[] = { 0 };
+    return NULL;
+#endif
+    char *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    memcpy(memory, code, sizeof code);
+    if (mprotect(memory, 4096, PROT_READ | PROT_EXEC) != 0) SKIP("no code may be made here");
+    __builtin___clear_cache(memory, memory + sizeof code);
+    return memory;
+}
+TEST(code_that_was_made_at_run_time_is_taken_where_that_is_allowed) {
+    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+    static char data[64];
+    void *const before = make_code();
+    if (before == NULL) SKIP("not for this processor");
+    options.workers = 1;
+    for (int allowed = 0; allowed < 2; allowed++) {
+        options.flags = allowed ? TINE_POOL_ALLOW_CLOSURES : 0;
+        tine_pool_t *pool = pool_with(&options);
+        tine_result_t *result = NULL;
+        CHECK_STATUS(tine_pool_apply(pool, function_at(before), NULL, 0, TINE_FOREVER, &result), allowed ? TINE_OK : TINE_EINVAL);
+        if (allowed) CHECK_INT(tine_result_code(result), 42);
+        tine_result_free(result);
+        void *const after = make_code();
+        CHECK_STATUS(tine_pool_apply(pool, function_at(after), NULL, 0, TINE_FOREVER, NULL), TINE_EINVAL); /* the workers do not have it */
+        CHECK_STATUS(tine_pool_apply(pool, function_at(data), NULL, 0, TINE_FOREVER, NULL), TINE_EINVAL);
+        CHECK_STATUS(tine_pool_apply(pool, function_at((void *)8), NULL, 0, TINE_FOREVER, NULL), TINE_EINVAL);
+        CHECK_STATUS(tine_pool_apply(pool, NULL, NULL, 0, TINE_FOREVER, NULL), TINE_EINVAL);
+        munmap(after, 4096);
+        use(pool);
+        tine_pool_free(pool);
+    }
+}
