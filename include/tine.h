@@ -283,7 +283,7 @@ template <typename T> inline T init() {
 #define TINE_POOL_INHERIT_ALL_FDS 8
 
 /**
- * Workers keep this process's signal mask and dispositions. Not in this version.
+ * Workers keep the calling thread's signal mask and this process's dispositions, handlers included; else they have the defaults.
  */
 #define TINE_POOL_KEEP_SIGNALS 16
 
@@ -690,7 +690,9 @@ typedef struct tine_pool_options_t {
      */
     size_t max_pending;
     /**
-     * Private memory of one worker; 0 = no limit. Not in this version.
+     * Private memory of one worker: what it has beyond what it shares with this process's copy. While it runs a task that is looked
+     * at every 50 ms; above the limit it is killed, and its task ends as TINE_EWORKERDIED with TINE_REASON_MEMORY. What it maps
+     * for writing is limited to twice that and 256 MiB: allocations beyond fail. 0 = no limit.
      */
     uint64_t memory_limit_bytes;
     /**

@@ -44,7 +44,7 @@ pub const TINE_POOL_THREADS: u32 = 2;
 pub const TINE_POOL_SINGLE_THREAD_ONLY: u32 = 4;
 /// Workers keep every descriptor that this process has.
 pub const TINE_POOL_INHERIT_ALL_FDS: u32 = 8;
-/// Workers keep this process's signal mask and dispositions. Not in this version.
+/// Workers keep the calling thread's signal mask and this process's dispositions, handlers included; else they have the defaults.
 pub const TINE_POOL_KEEP_SIGNALS: u32 = 16;
 /// Workers leave no core files.
 pub const TINE_POOL_NO_CORE: u32 = 32;
@@ -96,7 +96,9 @@ pub struct tine_pool_options_t {
     pub inherit_fd_count: usize,
     /// Tasks submitted and not ended; 0 = 65,536; up to 16,777,216.
     pub max_pending: usize,
-    /// Private memory of one worker; 0 = no limit. Not in this version.
+    /// Private memory of one worker: what it has beyond what it shares with this process's copy. While it runs a task that is looked
+    /// at every 50 ms; above the limit it is killed, and its task ends as TINE_EWORKERDIED with TINE_REASON_MEMORY. What it maps
+    /// for writing is limited to twice that and 256 MiB: allocations beyond fail. 0 = no limit.
     pub memory_limit_bytes: u64,
     /// 0 = tine_cpu_count(); up to 1,024.
     pub workers: u32,
@@ -293,8 +295,6 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
     };
     let flags = arg::flags(read.flags, KNOWN, "options.flags")?;
     arg::not_yet_flags(flags, TINE_POOL_THREADS, "TINE_POOL_THREADS")?;
-    arg::not_yet_flags(flags, TINE_POOL_KEEP_SIGNALS, "TINE_POOL_KEEP_SIGNALS")?;
-    not_yet_number(read.memory_limit_bytes, "options.memory_limit_bytes")?;
     not_yet_number(read.stderr_tail_bytes.into(), "options.stderr_tail_bytes")?;
     check_code(read.initializer.map(|function| function as usize), "options.initializer")?;
     check_code(read.finalizer.map(|function| function as usize), "options.finalizer")?;
@@ -308,6 +308,8 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
         host_loop: flags & TINE_POOL_HOST_LOOP != 0,
         allow_closures: flags & TINE_POOL_ALLOW_CLOSURES != 0,
         no_core: flags & TINE_POOL_NO_CORE != 0,
+        keep_signals: flags & TINE_POOL_KEEP_SIGNALS != 0,
+        memory_limit: read.memory_limit_bytes,
         break_on_death: flags & TINE_POOL_BREAK_ON_DEATH != 0,
         crash_budget: read.crash_budget,
         crash_window_ms: read.crash_window_ms,

@@ -28,7 +28,7 @@ use crate::sys::fork_gate::Member;
 use crate::sys::gathering::Gathering;
 use crate::sys::memory::Access;
 use crate::sys::nursery as os;
-use crate::sys::signal::Blocked;
+use crate::sys::signal::{Blocked, Kept};
 use crate::sys::thread::{self, Thread};
 use crate::sys::wait;
 use crate::sys::{self, Deadline, cpu, fd, fork_gate, now, pidfd, poll, process, socket, stdio};
@@ -64,6 +64,9 @@ pub struct Options {
     /// Without a thread in the host.
     pub host_loop: bool,
     pub no_core: bool,
+    pub keep_signals: bool,
+    /// Bytes; 0 = without limit.
+    pub memory_limit: u64,
     pub break_on_death: bool,
     pub crash_budget: u32,
     pub crash_window_ms: u32,
@@ -220,7 +223,7 @@ impl Pool {
         kept.extend(host_pidfd.as_ref().map(AsRawFd::as_raw_fd));
         kept.sort_unstable();
         kept.dedup();
-        let nursery = Nursery {
+        let mut nursery = Nursery {
             pool_id,
             workers: options.workers,
             code,
@@ -239,6 +242,8 @@ impl Pool {
             keep_all: options.inherit_all_fds,
             host_socket: host_socket.as_raw_fd(),
             no_core: options.no_core,
+            signals: None,
+            memory_limit: options.memory_limit,
             max_tasks: options.max_tasks,
             crash_budget: options.crash_budget,
             host_pid: process::pid(),
@@ -252,7 +257,8 @@ impl Pool {
         drop(claims);
 
         // From here until the thread runs nothing may be handled in the wrong process, or by the thread.
-        let _blocked = Blocked::all();
+        let blocked = Blocked::all();
+        nursery.signals = options.keep_signals.then(|| Kept::new(&blocked));
         let nursery_pid = begin(nursery, &host_socket, &roll)?;
         roll.window.keep_from_children()?;
         let nursery_pidfd = if pidfd::supported() { pidfd::open(nursery_pid)? } else { None };

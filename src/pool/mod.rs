@@ -67,7 +67,13 @@
 //! cancels the task; the limits are in the task's record, which no worker can write. Who has decided that a task ends is settled by
 //! one exchange between the two ([`duty`]), so the signal never meets the next task. The nursery says how long it sleeps, and a
 //! worker that begins something with a shorter limit wakes it: with equal limits it wakes up once in so long, not once for each task.
+//! The memory of workers is looked at in the same way, every 50 ms while any of them runs a task; how much one has for itself only the
+//! kernel knows, and that takes time in a large process, so most looks are content with an upper bound.
 //! A task that is cancelled while it is being taken is not begun: its record says so before the nursery is told.
+//!
+//! # Orphans
+//! The nursery is the subreaper of everything below it: what a dead worker has started becomes the nursery's child, and is killed. It
+//! is told from a worker by not being in a place. What a worker that leaves in order has started is left alone.
 //!
 //! # Sleeping
 //! Who sleeps says so before it looks for the last time, and who has something for it looks afterwards whether somebody sleeps;

@@ -36,6 +36,9 @@ const STOPPED_NS: u64 = 1_000_000_000;
 const DYING_NS: u64 = 2_000_000_000;
 /// How long a task that is cancelled may take to end by itself, if it has a soft limit and no other.
 const CANCEL_GRACE_MS: u64 = 1_000;
+/// How often the memory of workers is looked at while they run tasks, and how many times as long as that takes it is left alone.
+pub(super) const LOOK_AT_MEMORY_NS: u64 = 50_000_000;
+const PAUSES_PER_LOOK: u64 = 20;
 /// How often the host is looked at without pidfds.
 const LOOK_MS: u64 = 250;
 /// A worker that died before its initializer was done is replaced after this, and twice that the next time, up to a second.
@@ -70,6 +73,10 @@ pub struct Nursery {
     /// The host's end of the socket: nobody else may hold it open.
     pub host_socket: i32,
     pub no_core: bool,
+    /// What workers keep of the host's signals; else everything is as by default.
+    pub signals: Option<signal::Kept>,
+    /// Bytes of private memory that a worker may have; 0 = any.
+    pub memory_limit: u64,
     /// How many tasks a worker runs before it leaves; 0 = any number.
     pub max_tasks: u32,
     /// Deaths in a row that break the pool.
@@ -126,6 +133,10 @@ struct Supervisor<'a> {
     /// Forks that failed in a row.
     fork_failures: u32,
     deaths_in_a_row: u32,
+    /// A worker has died, and what it has started may be left.
+    has_orphans: bool,
+    /// The memory of workers is not looked at before.
+    look_again: u64,
     /// How many tasks had been finished at the last death.
     finished_at_death: u32,
     failed: bool,
@@ -156,7 +167,10 @@ impl Nursery {
 
     /// All of the nursery's life. Runs in the copy, with all signals blocked.
     pub fn run(mut self) -> ! {
-        signal::set_all_default();
+        match self.signals {
+            Some(_) => signal::set_child_default(),
+            None => signal::set_all_default(),
+        }
         process::lead_new_group();
         stdio::purge_in_child();
         os::stdin_from_null();
@@ -181,6 +195,8 @@ impl Nursery {
             backoff: 0,
             fork_failures: 0,
             deaths_in_a_row: 0,
+            has_orphans: false,
+            look_again: 0,
             finished_at_death: 0,
             failed: false,
         };
@@ -229,6 +245,7 @@ impl Supervisor<'_> {
             self.handle_messages();
             self.kill_stopped();
             self.end_overdue();
+            self.end_greedy();
             self.continue_shutdown();
             let leaving = self.nursery.board.phase(self.w) == phase::LEAVING;
             if leaving && self.shutdown == Shutdown::None {
@@ -452,6 +469,8 @@ impl Supervisor<'_> {
             match wait::changed(wait::Child::Any) {
                 Ok(Seen::Ended { pid, ending, usage }) => {
                     if let Some(place) = self.place_of(pid) {
+                        // What a worker starts and leaves behind in order is its affair.
+                        self.has_orphans |= ending != Ending::Exited(0);
                         self.note_end(place, ending, usage);
                     }
                 }
@@ -460,8 +479,12 @@ impl Supervisor<'_> {
                         self.children[place].stopped = now();
                     }
                 }
-                _ => return,
+                _ => break,
             }
+        }
+        if self.has_orphans {
+            // The children of those that are killed are next: their end is told.
+            self.has_orphans = os::kill_orphans(|pid| self.place_of(pid).is_some()) > 0;
         }
     }
 
@@ -477,6 +500,10 @@ impl Supervisor<'_> {
         let ordered = child
             .killed
             .filter(|_| matches!(ending, Ending::Signaled { signal, .. } if signal == signal::KILL || signal == signal::TERM));
+        // It was faster than who looks, or could not get more.
+        let above = usage.peak_rss_bytes.saturating_sub(self.inherited_rss) > self.nursery.memory_limit;
+        let greedy = self.nursery.memory_limit != 0 && above && matches!(ending, Ending::Signaled { .. });
+        let ordered = ordered.or(greedy.then_some(Reason::Memory));
         child.pid = 0;
         child.life = child.life.wrapping_add(1);
         let (life, leaves) = (child.life, child.leaves);
@@ -652,6 +679,31 @@ impl Supervisor<'_> {
         }
     }
 
+    /// Whether anybody runs what may take too much memory.
+    fn may_be_greedy(&self) -> bool {
+        let runs = |(place, child): (usize, &Child)| child.pid != 0 && child.killed.is_none() && self.lap(place).is_some();
+        self.nursery.memory_limit != 0 && self.children.iter().enumerate().any(runs)
+    }
+
+    /// Ends workers that run tasks and have more memory than they may.
+    fn end_greedy(&mut self) {
+        if now() < self.look_again || !self.may_be_greedy() {
+            return;
+        }
+        let began = now();
+        for place in 0..self.children.len() {
+            let Child { pid, killed: None, .. } = self.children[place] else { continue };
+            let (Some((lap, _)), Some(duty)) = (self.lap(place).filter(|_| pid != 0), self.nursery.duties.get(place)) else {
+                continue;
+            };
+            // A task that has just ended is lucky; the next one of that worker is not.
+            if os::memory_above(pid, self.nursery.memory_limit) && duty::condemn(self.w, duty, &lap) {
+                self.kill(place, Reason::Memory);
+            }
+        }
+        self.look_again = began + LOOK_AT_MEMORY_NS.max((now() - began) * PAUSES_PER_LOOK);
+    }
+
     fn kill(&mut self, place: usize, why: Reason) {
         if let Some(child) = self.children.get_mut(place).filter(|child| child.pid != 0) {
             child.killed.get_or_insert(why);
@@ -669,7 +721,10 @@ impl Supervisor<'_> {
         };
         let backoff = Some(self.backoff_until).filter(|&until| until > now());
         let look = (self.nursery.host_fd < 0).then(|| now() + LOOK_MS * 1_000_000);
-        stopped.chain(limits).chain(shutdown).chain(backoff).chain(look).min().unwrap_or(u64::MAX)
+        // Once more after each look: else whoever begins a short task after the other would wake it for each.
+        let looks = self.nursery.memory_limit != 0 && (now() < self.look_again || self.may_be_greedy());
+        let memory = looks.then_some(self.look_again);
+        stopped.chain(limits).chain(memory).chain(shutdown).chain(backoff).chain(look).min().unwrap_or(u64::MAX)
     }
 
     /// Until something happens or has to be done.

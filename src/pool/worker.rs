@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::board::{Holder, Taken, phase};
 use super::duty::{self, End};
 use super::journal::{Consumed, Entry, UNIT, Writer, flag, seed};
-use super::nursery::Nursery;
+use super::nursery::{LOOK_AT_MEMORY_NS, Nursery};
 use super::task::{Limits, Task, consumed, flags};
 use crate::process::children;
 use crate::process::foreign;
@@ -28,6 +28,8 @@ use crate::timeout::Timeout;
 const REFUSED: i32 = 1;
 const DISABLED: i32 = 125;
 const ORPHANED: i32 = 126;
+/// What a worker may map for writing beyond twice its limit of memory: stacks, arenas, what is never touched.
+const DATA_BESIDE: u64 = 256 << 20;
 /// A busy worker looks after its nursery once in so many tasks.
 const TASKS_PER_LOOK: u32 = 64;
 
@@ -78,6 +80,9 @@ pub(super) fn run(nursery: &Nursery, parent: i32, place: u32, life: u32, number:
     if nursery.no_core {
         os::disable_core_files();
     }
+    if nursery.memory_limit != 0 {
+        os::limit_data(nursery.memory_limit.saturating_mul(2).saturating_add(DATA_BESIDE));
+    }
     interrupt::clear();
     // libc runs the latest handler first, and this one never comes to the host's.
     exit::at_exit_with_code(|code| leave(code));
@@ -91,7 +96,10 @@ pub(super) fn run(nursery: &Nursery, parent: i32, place: u32, life: u32, number:
     let worker =
         Worker { w, nursery, parent, place, life, duty, line, laps, tasks, bell_fd, alarm_fd, tasks_fd, rung, searching };
     let unit = worker.wait_until_on_roll();
-    signal::unblock_all();
+    match &nursery.signals {
+        Some(signals) => signals.restore(),
+        None => signal::unblock_all(),
+    }
     worker.serve(Writer::new(journal_fd, seed(nursery.pool_id, place, life), unit))
 }
 
@@ -375,12 +383,15 @@ impl Worker<'_> {
     /// From here on the nursery may end this process because of the task.
     fn begin_lap(&mut self, task: &Task, call: &Call) {
         let limits = call.limits;
-        let began = if limits.any() { now() } else { 0 };
+        let greedy = self.nursery.memory_limit != 0;
+        let began = if limits.any() || greedy { now() } else { 0 };
         task.set_soft_end(limits.soft_end(began));
         self.laps += 1;
         duty::begin(self.w, self.duty, self.laps, call.taken, began);
         // Either the nursery sees this lap before it sleeps, or this process sees how long it sleeps.
-        if limits.end(began).is_some_and(|end| end < self.w.load64(&self.nursery.worker_roll.head.wakes_at, Relaxed)) {
+        let look = greedy.then_some(began + LOOK_AT_MEMORY_NS);
+        let next = limits.end(began).into_iter().chain(look).min();
+        if next.is_some_and(|next| next < self.w.load64(&self.nursery.worker_roll.head.wakes_at, Relaxed)) {
             fd::ring(self.alarm_fd);
         }
     }

@@ -155,18 +155,83 @@ pub fn kill_all_children() {
 
 /// Kills the children that this process has at this moment. `false`: they cannot be known.
 pub fn kill_children_once() -> bool {
-    let mut text = [0u8; 2048];
-    let Some(text) = read_file(CHILDREN, &mut text) else { return false };
-    // The last number may be cut off: it is followed by nothing, and comes again in the next round.
-    for number in text.split_inclusive(|&byte| byte == b' ') {
-        let pid = number.strip_suffix(b" ").and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<i32>().ok());
-        // /proc may be another pid namespace's, whose numbers mean others here: only what can be waited for is killed, and that
-        // is our child until we reap it.
-        if let Some(pid) = pid.filter(|&pid| pid > 1 && matches!(wait::peek(Child::Pid(pid)), Ok(Seen::Nothing))) {
-            let _ = super::signal::send_to_child(pid, libc::SIGKILL);
+    kill_children(|_| false).is_some()
+}
+
+/// Kills those children of this process that `is_known` does not know: what became its children because their parent has ended.
+/// Answers how many it killed; their own children come next.
+pub fn kill_orphans(is_known: impl Fn(i32) -> bool) -> usize {
+    kill_children(is_known).unwrap_or(0)
+}
+
+/// `None`: the children cannot be known.
+fn kill_children(is_spared: impl Fn(i32) -> bool) -> Option<usize> {
+    // SAFETY: a NUL-terminated path.
+    let fd = unsafe { libc::open(CHILDREN.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if fd < 0 {
+        return None;
+    }
+    let (mut buffer, mut number, mut killed) = ([0u8; 4096], 0i32, 0);
+    loop {
+        // SAFETY: writable for that many bytes.
+        let read = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+        let Ok(read @ 1..) = usize::try_from(read) else { break };
+        for &byte in &buffer[..read] {
+            if byte.is_ascii_digit() {
+                number = number.saturating_mul(10).saturating_add(i32::from(byte - b'0'));
+                continue;
+            }
+            let pid = std::mem::take(&mut number);
+            // /proc may be another pid namespace's, whose numbers mean others here: only what can be waited for is killed, and that
+            // is our child until we reap it.
+            if pid > 1 && !is_spared(pid) && matches!(wait::peek(Child::Pid(pid)), Ok(Seen::Nothing)) {
+                killed += usize::from(super::signal::send_to_child(pid, libc::SIGKILL) == Ok(true));
+            }
         }
     }
-    true
+    // SAFETY: ours.
+    unsafe { libc::close(fd) };
+    Some(killed)
+}
+
+/// Whether a child has more than `limit` bytes of memory for itself: pages that it shares with the process that it is a copy of do not
+/// count.
+pub fn memory_above(pid: i32, limit: u64) -> bool {
+    let mut path = [0u8; 32];
+    let Some(status) = write_path(&mut path, format_args!("/proc/{pid}/status")) else { return false };
+    // Quick: all anonymous pages, the shared ones included.
+    let mut text = [0u8; 4096];
+    let most = read_file(status, &mut text).map_or(0, |text| sum_of(text, &[b"RssAnon:", b"VmSwap:", b"RssShmem:"]));
+    if most <= limit {
+        return false;
+    }
+    // Exact, and slow for a large process.
+    let mut path = [0u8; 32];
+    let Some(rollup) = write_path(&mut path, format_args!("/proc/{pid}/smaps_rollup")) else { return false };
+    let mut text = [0u8; 4096];
+    read_file(rollup, &mut text).is_some_and(|text| sum_of(text, &[b"Private_Dirty:", b"Swap:"]) > limit)
+}
+
+/// Lines of /proc that count kilobytes, in bytes.
+fn sum_of(text: &[u8], names: &[&[u8]]) -> u64 {
+    let number = |line: &[u8]| {
+        let digits = line.iter().skip_while(|byte| !byte.is_ascii_digit()).take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0u64, |number, digit| number * 10 + u64::from(digit - b'0')) * 1024
+    };
+    text.split(|&byte| byte == b'\n').filter(|line| names.iter().any(|name| line.starts_with(name))).map(number).sum()
+}
+
+/// Lets this process map at most so many bytes more for writing. Best effort.
+pub fn limit_data(more: u64) {
+    let mut text = [0u8; 4096];
+    let Some(now) = read_file(c"/proc/self/status", &mut text).map(|text| sum_of(text, &[b"VmData:"])) else { return };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: live rlimits.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_DATA, &mut limit);
+        limit.rlim_cur = limit.rlim_cur.min(now.saturating_add(more));
+        libc::setrlimit(libc::RLIMIT_DATA, &limit);
+    }
 }
 
 /// Those of the calling thread. Kernels may be built without it.
@@ -192,6 +257,13 @@ pub fn kill_own_group() -> ! {
 mod tests {
     use super::*;
     use crate::sys::process::pid;
+
+    #[test]
+    fn kilobytes_are_counted() {
+        let text = b"RssAnon:\t     100 kB\nRssFile:\t 7 kB\nVmSwap:\t       2 kB\n";
+        assert_eq!(sum_of(text, &[b"RssAnon:", b"VmSwap:"]), 102 << 10);
+        assert!(memory_above(pid(), 1) && !memory_above(pid(), u64::MAX) && !memory_above(-5, 0));
+    }
 
     #[test]
     fn credentials_are_the_same_twice() {

@@ -21,6 +21,41 @@ impl Blocked {
     }
 }
 
+/// What a process had before it blocked its signals, for a copy of it.
+#[derive(Clone, Copy)]
+pub struct Kept {
+    mask: libc::sigset_t,
+    /// What it does with SIGCHLD: whoever reaps cannot have that ignored.
+    child: libc::sigaction,
+}
+
+impl Kept {
+    pub fn new(blocked: &Blocked) -> Kept {
+        // SAFETY: all zeros is a valid sigaction; a null new action changes nothing.
+        unsafe {
+            let mut child = std::mem::zeroed();
+            libc::sigaction(libc::SIGCHLD, std::ptr::null(), &mut child);
+            Kept { mask: blocked.before, child }
+        }
+    }
+
+    /// Again what it was, in a child.
+    pub fn restore(&self) {
+        // SAFETY: a live action, which this process had before: its handler is there.
+        unsafe { libc::sigaction(libc::SIGCHLD, &self.child, std::ptr::null_mut()) };
+        set_mask(&self.mask);
+    }
+}
+
+/// SIGCHLD does what it does by default. For children only.
+pub fn set_child_default() {
+    // SAFETY: all zeros is SIG_DFL without flags.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGCHLD, &default, std::ptr::null_mut());
+    }
+}
+
 impl Drop for Blocked {
     fn drop(&mut self) {
         set_mask(&self.before);

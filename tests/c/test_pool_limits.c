@@ -58,8 +58,8 @@ TEST(the_running_time_begins_when_a_worker_begins) {
     tine_pool_t *pool = pool_of(1);
     CHECK_OK(tine_pool_submit(pool, wait_at_gate, NULL, 0, NULL, NULL));
     const int none = 0;
-    tine_async_t *queued = submit_limited(pool, nap_and_count, &none, sizeof none, 1000, 0);
-    CHECK_STATUS(tine_async_wait(queued, 1500), TINE_ETIMEDOUT);
+    tine_async_t *queued = submit_limited(pool, nap_and_count, &none, sizeof none, 500, 0);
+    CHECK_STATUS(tine_async_wait(queued, 700), TINE_ETIMEDOUT);
     set(&shared->gate, 1);
     CHECK_STATUS(end_of(queued), TINE_OK);
     end_pool(pool);
@@ -263,4 +263,94 @@ TEST_WITHIN(cancels_race_with_everything, 60) {
     CHECK(shared->ended >= done);
     check_works(pool);
     end_pool(pool);
+}
+
+/* ---- Memory ---- */
+enum { LIMIT = 64 * MIB };
+static tine_pool_t *pool_of_modest(uint32_t workers) {
+    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+    options.workers = workers, options.memory_limit_bytes = LIMIT, options.crash_budget = 2;
+    return pool_with(&options);
+}
+static void take(size_t bytes) {
+    char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    for (size_t i = 0; i < bytes; i += 4096) memory[i] = 1;
+}
+static int32_t take_and_hold(const void *arg, size_t len, tine_task_t *task) {
+    (void)task;
+    take((size_t)number_in(arg, len) * MIB);
+    await(&shared->gate, 1);
+    return 0;
+}
+static int32_t take_for_ever(const void *arg, size_t len, tine_task_t *task) {
+    (void)arg, (void)len, (void)task;
+    for (;;) take(MIB), nap(200);
+    return 0;
+}
+static void check_greedy(tine_async_t *async) {
+    CHECK_STATUS(tine_result_status(get(async)), TINE_EWORKERDIED);
+    CHECK_INT(exit_of(get(async)).reason, TINE_REASON_MEMORY);
+    tine_async_free(async);
+}
+TEST(a_task_above_the_memory_limit_ends_with_its_worker_alone) {
+    const int much = 100, little = 20;
+    if (under_valgrind()) SKIP("valgrind has memory of its own");
+    share();
+    tine_pool_t *pool = pool_of_modest(2);
+    tine_async_t *modest = submit(pool, take_and_hold, &little, sizeof little);
+    for (int i = 0; i < 4; i++) check_greedy(submit(pool, take_and_hold, &much, sizeof much)); /* as often as it likes: the pool goes on */
+    check_greedy(submit(pool, take_for_ever, NULL, 0));
+    CHECK(!tine_async_ready(modest));
+    set(&shared->gate, 1);
+    CHECK_STATUS(end_of(modest), TINE_OK);
+    CHECK_INT(stats_of(pool).worker_deaths, 0);
+    check_works(pool);
+    end_pool(pool);
+}
+
+static char *of_host;
+static int32_t read_or_write(const void *arg, size_t len, tine_task_t *task) {
+    volatile char sum = 0;
+    const int write = number_in(arg, len);
+    (void)task;
+    for (size_t i = 0; i < 100 * MIB; i += 4096) write ? (void)(of_host[i] = 2) : (void)(sum = (char)(sum + of_host[i]));
+    count_up(&shared->started);
+    await(&shared->gate, 1);
+    return 0;
+}
+TEST(the_memory_of_the_host_is_nobodys_until_it_is_written) {
+    const int reads = 0, writes = 1;
+    if (under_valgrind()) SKIP("valgrind has memory of its own");
+    share();
+    of_host = mmap(NULL, 100 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(of_host != MAP_FAILED);
+    memset(of_host, 1, 100 * MIB);
+    tine_pool_t *pool = pool_of_modest(1);
+    tine_async_t *async = submit(pool, read_or_write, &reads, sizeof reads);
+    await(&shared->started, 1);
+    CHECK_STATUS(tine_async_wait(async, 200), TINE_ETIMEDOUT); /* looked at some times by now */
+    set(&shared->gate, 1);
+    CHECK_STATUS(end_of(async), TINE_OK);
+    set(&shared->gate, 0);
+    check_greedy(submit(pool, read_or_write, &writes, sizeof writes));
+    end_pool(pool);
+}
+
+static int32_t take_more_than_there_is(const void *arg, size_t len, tine_task_t *task) {
+    (void)arg, (void)len;
+    const int refused = mmap(NULL, 600 * (size_t)MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED;
+    return tine_task_reply(task, &refused, sizeof refused);
+}
+TEST(far_above_the_memory_limit_there_is_none) {
+    share();
+    if (under_valgrind()) SKIP("valgrind has memory of its own");
+    tine_pool_t *pool = pool_of_modest(1), *other = pool_of(1);
+    tine_result_t *result = apply(pool, take_more_than_there_is, NULL, 0);
+    CHECK_INT(number_of(result), 1);
+    tine_result_free(result);
+    result = apply(other, take_more_than_there_is, NULL, 0);
+    CHECK_INT(number_of(result), 0);
+    tine_result_free(result);
+    end_pool(pool), end_pool(other);
 }
