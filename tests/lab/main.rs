@@ -12,7 +12,9 @@ mod support;
 mod barrier;
 mod condition;
 mod event;
+mod ledger;
 mod lock;
+mod pipe;
 mod queue;
 mod scene;
 mod seat;
@@ -49,6 +51,7 @@ fn main() {
 
 fn scenes() -> Vec<Scene> {
     let mut scenes = queue::scenes();
+    scenes.extend(pipe::scenes());
     scenes.extend(tasks::scenes());
     scenes.extend(lock::all_scenes());
     scenes.extend(semaphore::scenes());

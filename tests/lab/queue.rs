@@ -1,7 +1,5 @@
 //! Queues: what was put is there, once; what a consumer took is gone; nobody sleeps before a message, room or a closed queue.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, SeqCst};
@@ -14,8 +12,9 @@ use tine::ffi::queue::{
 use tine::ffi::status::{TINE_ECLOSED, TINE_EEMPTY, TINE_EFULL, TINE_OK};
 use tine::shm::layout::{QueueShared, SegmentHead};
 
+use crate::ledger::Ledger;
 use crate::lock::runs;
-use crate::scene::{Books, Participant, Scene, Stage, Trial, Verdict, Victim};
+use crate::scene::{Books, Scene, Stage, Trial, Verdict, Victim};
 use crate::seat::{Act, BUFFER, MANY, Seat};
 use crate::support::{host, message};
 
@@ -34,8 +33,7 @@ struct QueueStage {
     shared: *const QueueShared,
     capacity: usize,
     length: usize,
-    /// What the runner got.
-    got: RefCell<Vec<u64>>,
+    ledger: Ledger,
 }
 
 impl QueueStage {
@@ -50,7 +48,7 @@ impl QueueStage {
         let new = host::shared_mappings().into_iter().find(|mapping| mapping.name == "tine:queue" && !before.contains(mapping));
         let shared = new.expect("a new queue has a mapping").start + SegmentHead::LENGTH;
         let shared = shared as *const QueueShared;
-        Box::new(QueueStage { queue, shared, capacity, length, got: RefCell::default() })
+        Box::new(QueueStage { queue, shared, capacity, length, ledger: Ledger::new(length, TINE_EFULL, TINE_EEMPTY) })
     }
 
     fn is_closed(&self) -> bool {
@@ -89,24 +87,7 @@ impl QueueStage {
         seat.begin();
         // SAFETY: a live queue and a buffer of that size, which nobody reads meanwhile.
         let status = unsafe { tine_queue_get(self.queue, buffer, BUFFER, timeout_ms, &mut length) };
-        self.has_got(status, length, seat)
-    }
-
-    fn has_got(&self, status: i32, length: usize, seat: &Seat) -> i32 {
-        seat.length.store(length as u64, SeqCst);
-        seat.end(status);
-        if status == TINE_OK {
-            if length == 0 || length % self.length != 0 {
-                seat.is_odd();
-            }
-            for bytes in seat.message(length).chunks(self.length) {
-                match message::number(bytes) {
-                    Some(number) => self.got.borrow_mut().push(number),
-                    None => seat.is_odd(),
-                }
-            }
-        }
-        status
+        self.ledger.has_got(status, length, seat)
     }
 
     fn put_many(&self, first: u64, timeout_ms: i64, seat: &Seat) -> i32 {
@@ -135,7 +116,7 @@ impl QueueStage {
         // SAFETY: a live queue and a buffer of that size, which nobody reads meanwhile.
         let status =
             unsafe { tine_queue_get_many(self.queue, buffer, capacity, timeout_ms, ptr::null_mut(), MANY as usize, &mut count) };
-        self.has_got(status, count * self.length, seat)
+        self.ledger.has_got(status, count * self.length, seat)
     }
 
     fn fill(&self, number: u64, timeout_ms: i64, seat: &Seat) -> i32 {
@@ -185,7 +166,7 @@ impl QueueStage {
             ptr::copy_nonoverlapping(data.cast(), buffer, length.min(BUFFER));
             tine_queue_release(self.queue)
         };
-        self.has_got(status, length, seat)
+        self.ledger.has_got(status, length, seat)
     }
 }
 
@@ -294,101 +275,17 @@ impl Stage for QueueStage {
         if status != end || self.size() != 0 {
             return Err(format!("drained, with {} messages left: {status} instead of {end}", self.size()));
         }
-        let books = self.settle(trial, closed)?;
+        let books = self.ledger.settle(trial, closed)?;
         // The queue goes on.
         let status = trial.try_act(self, Act::Put(9000), 0);
         if closed {
             return if status == TINE_ECLOSED { Ok(books) } else { Err(format!("a put after close answers {status}")) };
         }
         trial.must(self, Act::Get)?;
-        if status != TINE_OK || self.got.borrow().last() != Some(&9000) {
-            return Err(format!("a put and a get at the end: {status}, got {:?}", self.got.borrow().last()));
+        if status != TINE_OK || self.ledger.last() != Some(9000) {
+            return Err(format!("a put and a get at the end: {status}, got {:?}", self.ledger.last()));
         }
         Ok(books)
-    }
-}
-
-impl QueueStage {
-    /// What was put against what was got.
-    fn settle(&self, trial: &Trial, closed: bool) -> Result<Books, String> {
-        let mut received: HashMap<u64, usize> = HashMap::new();
-        let mut suspects = Vec::new();
-        let (mut certain, mut possible) = (Vec::new(), Vec::new());
-        for number in self.got.borrow().iter() {
-            *received.entry(*number).or_default() += 1;
-        }
-        for (act, status) in &trial.done {
-            if *status == TINE_OK {
-                certain.extend(act.messages());
-            }
-        }
-        let mut consumed = 0;
-        for participant in &trial.participants {
-            let status = participant.returned();
-            match (participant.act, status) {
-                (act, Some(TINE_OK)) if act.puts() > 0 => certain.extend(act.messages()),
-                (act, None) if act.puts() > 0 && participant.killed => possible.push(act.messages()),
-                (act, Some(TINE_OK)) if act.gets() => {
-                    for number in self.taken(participant) {
-                        *received.entry(number).or_default() += 1;
-                        consumed += usize::from(participant.killed);
-                    }
-                }
-                (act, None) if act.gets() && participant.killed => suspects.extend(self.taken(participant)),
-                (Act::Close, Some(TINE_OK)) if closed => {}
-                (Act::Close, None) if participant.killed => {}
-                (_, Some(TINE_ECLOSED)) if closed => {}
-                (act, Some(TINE_EFULL)) if act.puts() > 0 && participant.may_time_out => {}
-                (act, Some(TINE_EEMPTY)) if act.gets() && participant.may_time_out => {}
-                (act, status) => return Err(format!("{act:?} answers {status:?}")),
-            }
-        }
-        let taken_by_victim = consumed > 0;
-        let is_there = |number: &u64| received.contains_key(number) || suspects.contains(number);
-        let put_by_victim = trial.victim().act.messages().any(|number| is_there(&number));
-        for put in &possible {
-            let there = put.clone().filter(is_there).count();
-            if there != 0 && there != put.clone().count() {
-                return Err(format!("of the messages {put:?} only {there} are there"));
-            }
-        }
-        for number in &certain {
-            match received.remove(number) {
-                Some(1) => {}
-                Some(times) => return Err(format!("message {number} came {times} times")),
-                None if suspects.contains(number) => consumed += 1,
-                None => return Err(format!("message {number} is lost; the dead were taking {suspects:?}")),
-            }
-        }
-        for number in possible.into_iter().flatten() {
-            match received.remove(&number) {
-                Some(1) => {}
-                Some(times) => return Err(format!("message {number} came {times} times")),
-                None if suspects.contains(&number) => consumed += 1,
-                None => {}
-            }
-        }
-        if let Some(number) = received.keys().next() {
-            return Err(format!("message {number} came from nowhere"));
-        }
-        let landed = match trial.victim().act {
-            act if act.puts() > 0 => put_by_victim,
-            act if act.gets() => taken_by_victim || consumed > 0,
-            _ => closed,
-        };
-        Ok(Books { landed, consumed })
-    }
-
-    /// The numbers of the messages that this one got, or was taking when it died.
-    fn taken(&self, participant: &Participant) -> Vec<u64> {
-        let (most, returned) = match (participant.act, participant.returned()) {
-            (Act::GetMany, Some(_)) => (participant.seat.length.load(SeqCst) as usize / self.length, true),
-            (Act::GetMany, None) => (MANY as usize, false),
-            _ => (1, true),
-        };
-        let bytes = participant.seat.message(most * self.length);
-        let number = |bytes: &[u8]| u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
-        bytes.chunks(self.length).map(number).filter(|&number| returned || number != 0).collect()
     }
 }
 

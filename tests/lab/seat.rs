@@ -103,7 +103,7 @@ pub struct Seat {
 }
 
 /// Room for the longest message of the laboratory.
-pub const BUFFER: usize = 4096;
+pub const BUFFER: usize = 8192;
 
 // SAFETY: atomics only.
 unsafe impl Plain for Seat {}

@@ -1,4 +1,4 @@
-//! Seeing that a process sleeps on a futex: asked of the kernel, never assumed after a while.
+//! Seeing that a process sleeps on a futex or on descriptors: asked of the kernel, never assumed after a while.
 
 use std::fs;
 
@@ -7,29 +7,34 @@ use super::clock;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// In futex(2), not running and not about to.
+    /// In futex(2) or poll(2), not running and not about to.
     Asleep,
     Awake,
 }
 
-/// Whether `pid` sleeps in futex(2) at this moment.
+/// A wait that a signal interrupted goes on as restart_syscall.
+#[cfg(target_arch = "x86_64")]
+const SLEEPS: [libc::c_long; 4] = [libc::SYS_futex, libc::SYS_restart_syscall, libc::SYS_ppoll, libc::SYS_poll];
+#[cfg(not(target_arch = "x86_64"))]
+const SLEEPS: [libc::c_long; 3] = [libc::SYS_futex, libc::SYS_restart_syscall, libc::SYS_ppoll];
+
+/// Whether `pid` sleeps at this moment.
 pub fn state(pid: libc::pid_t) -> State {
     // "running", or the number of the system call that it is blocked in, with its arguments.
     match fs::read_to_string(format!("/proc/{pid}/syscall")) {
         Ok(text) => match text.split_ascii_whitespace().next().and_then(|number| number.parse::<libc::c_long>().ok()) {
-            // A wait that a signal interrupted goes on as restart_syscall.
-            Some(libc::SYS_futex | libc::SYS_restart_syscall) => State::Asleep,
+            Some(number) if SLEEPS.contains(&number) => State::Asleep,
             _ => State::Awake,
         },
         // Kernels without that file: the function that it sleeps in.
         Err(_) => match fs::read_to_string(format!("/proc/{pid}/wchan")) {
-            Ok(function) if function.contains("futex") => State::Asleep,
+            Ok(function) if function.contains("futex") || function.contains("poll") => State::Asleep,
             _ => State::Awake,
         },
     }
 }
 
-/// Waits until `child` sleeps in futex(2); `false` if it ended instead, or if that takes too long.
+/// Waits until `child` sleeps; `false` if it ended instead, or if that takes too long.
 pub fn fell_asleep(child: &mut Child) -> bool {
     let mut asleep = false;
     clock::until(clock::patience(), || {
