@@ -159,7 +159,7 @@ impl Line<'_> {
         };
         let end = self.sleep(w, ticket, deadline);
         let note = lock::reacquire(w, lock, depth);
-        let result = self.stand_up(w, seat, ticket, end);
+        let result = self.stand_up(w, seat, ticket, end, deadline);
         robust::release(w, &self.seats[seat]);
         match (note?, result) {
             // Whatever else happened: the caller must look at what the lock guards.
@@ -313,9 +313,10 @@ impl Line<'_> {
     }
 
     /// Takes the credit, or leaves the line.
-    fn stand_up<W: Words>(self, w: W, index: usize, ticket: u32, end: End) -> Result<()> {
+    fn stand_up<W: Words>(self, w: W, index: usize, ticket: u32, end: End, deadline: &Deadline) -> Result<()> {
         let taken = match end {
-            End::Notified => robust::take_patiently(w, &self.shared.section).ok(),
+            // Where it gives up the notification is another's, too: the caller's time counts more.
+            End::Notified => robust::take_before_leaving(w, &self.shared.section, deadline),
             _ => robust::take_briefly(w, &self.shared.section),
         };
         let mut notified = matches!(end, End::Notified);

@@ -106,6 +106,23 @@ pub fn take_briefly<W: Words>(w: W, cell: &RobustCell) -> Option<Taken> {
     }
 }
 
+/// [`take`] for a call that ends anyway and has something to do before: no interrupt check ends it, and it gives up at the deadline,
+/// but not before [`take_briefly`] would; without an end, where [`take_patiently`] would.
+pub fn take_before_leaving<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Option<Taken> {
+    if deadline.at().is_none() {
+        return take_patiently(w, cell).ok();
+    }
+    let mut taken = take_briefly(w, cell);
+    while taken.is_none() && !deadline.passed() {
+        match take(w, cell, deadline) {
+            Ok(in_time) => taken = in_time,
+            Err(error) if error.kind() != Kind::Interrupted => break,
+            Err(_interrupted) => {}
+        }
+    }
+    taken
+}
+
 const STUCK: &str =
     "for 10 s a process was inside an operation on this object: it is stopped, or the shared memory was written over";
 

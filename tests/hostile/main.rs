@@ -26,6 +26,8 @@ use support::{arena, clock, confine, host, rest};
 
 /// Calls that one trial reports.
 const CALLS: usize = 512;
+/// So many looks in a row must find a user asleep that is said to wait: a tenth of a second.
+const LOOKS: u32 = 200;
 /// A panic that was caught is a crash that was hidden.
 const TINE_EPANIC: i32 = -6;
 const LOWEST_STATUS: i32 = -33;
@@ -55,6 +57,7 @@ fn main() {
         KINDS.iter().for_each(|kind| println!("hostile.{}: test", kind.name));
         return;
     }
+    objects::begin();
     let full = env::var("TINE_HOSTILE").is_ok_and(|value| value == "full");
     confine::run("hostile", clock::scaled(if full { 1800.0 } else { 300.0 }), || run(&arguments, full));
 }
@@ -91,6 +94,7 @@ fn run(arguments: &Arguments, full: bool) -> i32 {
             kind.name
         );
     }
+    objects::remove_names();
     if !bystander.is_running() {
         failures += 1;
         println!("hostile: FAILED: a bystander was killed");
@@ -117,7 +121,7 @@ fn trial(
     clock::until(clock::patience(), || {
         let idle = !objects::takes_timeout(call_at(report.at.load(SeqCst))) && rest::state(user.pid()) == rest::State::Asleep;
         waits = if idle { waits + 1 } else { 0 };
-        !user.is_running() || waits > 500
+        !user.is_running() || waits > LOOKS
     });
     let end = user.try_reap();
     let calls = report.at.load(SeqCst) as usize;
@@ -126,7 +130,7 @@ fn trial(
     }
     let last = call_at(calls as u32);
     match end {
-        None if waits > 500 => *waiting += 1,
+        None if waits > LOOKS => *waiting += 1,
         None => return Some(format!("{last} hangs")),
         Some(End::Signal(signal)) => return Some(format!("{last} dies of signal {signal}")),
         Some(End::Code(0)) => {}

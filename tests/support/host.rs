@@ -33,7 +33,8 @@ pub struct Mapping {
 
 impl Mapping {
     fn parse(line: &str) -> Option<Mapping> {
-        let name = line.find("/memfd:tine:").map(|at| &line[at + 7..])?;
+        let unnamed = line.find("/memfd:tine:").map(|at| &line[at + 7..]);
+        let name = unnamed.or_else(|| line.find("/dev/shm/tine-").map(|at| &line[at..]))?;
         let mut fields = line.split_ascii_whitespace();
         let (start, end) = fields.next()?.split_once('-')?;
         let inode = fields.nth(3)?.parse().ok()?;
