@@ -1438,7 +1438,7 @@ int tine_process_fd(const struct tine_process_t *process);
 tine_status_t tine_process_terminate(struct tine_process_t *process);
 
 /**
- * Sends SIGKILL to a process.
+ * Sends SIGKILL to a process; with TINE_SPAWN_KILL_TREE to its descendants as well.
  *
  * @param process  The process.
  * @return TINE_OK, also if it has ended; TINE_EPERM; TINE_EFORKED; TINE_EINVAL.
@@ -1458,7 +1458,7 @@ tine_status_t tine_process_signal(struct tine_process_t *process, int32_t signal
 
 /**
  * Ends a process: SIGTERM, a grace, SIGKILL; afterwards it has ended and is reaped. Of a command that leads a process group, the whole
- * group, which may also have outlived the command.
+ * group, which may also have outlived the command; with TINE_SPAWN_KILL_TREE whatever it left when it has ended.
  *
  * @param process   The process.
  * @param grace_ms  How long it may take to end by itself; 0 kills at once, TINE_FOREVER never.

@@ -471,7 +471,7 @@ pub unsafe extern "C" fn tine_process_terminate(process: *mut tine_process_t) ->
     guard::status(|| unsafe { handle::borrow(process, "process")? }.0.terminate())
 }
 
-/// Sends SIGKILL to a process.
+/// Sends SIGKILL to a process; with TINE_SPAWN_KILL_TREE to its descendants as well.
 ///
 /// @param process  The process.
 /// @return TINE_OK, also if it has ended; TINE_EPERM; TINE_EFORKED; TINE_EINVAL.
@@ -495,7 +495,7 @@ pub unsafe extern "C" fn tine_process_signal(process: *mut tine_process_t, signa
 }
 
 /// Ends a process: SIGTERM, a grace, SIGKILL; afterwards it has ended and is reaped. Of a command that leads a process group, the whole
-/// group, which may also have outlived the command.
+/// group, which may also have outlived the command; with TINE_SPAWN_KILL_TREE whatever it left when it has ended.
 ///
 /// @param process   The process.
 /// @param grace_ms  How long it may take to end by itself; 0 kills at once, TINE_FOREVER never.

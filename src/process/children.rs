@@ -271,7 +271,7 @@ impl Child {
         sys::failure(errno, format_args!("process {}: signal {signal}", self.pid))
     }
 
-    /// TERM, a grace, KILL; answers whether it ended. Of one that leads a group the whole group, also when it has ended itself.
+    /// TERM, a grace, KILL; without a grace KILL; answers whether it ended. Of one that leads a group the whole group, also when it has ended itself.
     pub(super) fn stop(&self, grace: &Deadline) -> Result<bool> {
         let leads = matches!(self.what, What::Command(Command { leads: true, .. }));
         let ended = self.try_reap().is_some();
@@ -281,14 +281,19 @@ impl Child {
         if !ended {
             self.stopping.store(true, Relaxed);
         }
+        let polite = !grace.is_try();
         if leads {
             let _pin = self.pin();
-            self.send_to_group(signal::TERM)?;
+            if polite {
+                self.send_to_group(signal::TERM)?;
+            }
             if self.wait(grace)?.is_none() || !self.group_has_ended(grace)? {
                 self.send_to_group(signal::KILL)?;
             }
         } else {
-            self.send(signal::TERM)?;
+            if polite {
+                self.send(signal::TERM)?;
+            }
             if self.wait(grace)?.is_none() {
                 self.send(signal::KILL)?;
             }

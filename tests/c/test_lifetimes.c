@@ -127,7 +127,8 @@ TEST(the_command_of_a_tree_is_the_process_that_the_caller_knows) {
 }
 
 TEST(a_tree_that_leads_a_group_is_signalled_as_one) {
-    const char *script = "trap : USR1; sh -c 'trap \"echo caught; exit\" USR1; echo $$; while :; do sleep 0.01; done' & wait; exec sleep 100";
+    const char *script = "trap : USR1; sh -c 'trap \"echo caught; exit\" USR1; echo $$; while :; do sleep 0.01; done' & "
+                         "wait; exec sleep 100";
     tine_process_t *process = shell(script, TINE_SPAWN_KILL_TREE | TINE_SPAWN_NEW_GROUP);
     const int out = tine_process_stdout_fd(process);
     pid_t number;
@@ -196,6 +197,48 @@ TEST(a_tree_whose_supervisor_is_killed_loses_its_command) {
     tine_process_free(process);
 }
 
+/* As somebody who may not make one. */
+static void give_up_root(void) {
+    if (geteuid() != 0) return;
+    CHECK_INT(setresgid(65534, 65534, 65534), 0);
+    CHECK_INT(setresuid(65534, 65534, 65534), 0);
+    CHECK_INT(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), 0);
+}
+TEST(a_tree_ends_also_without_a_control_group) {
+    give_up_root();
+    for (int i = 0; i < 3; i++) {
+        tine_process_t *process = shell(i == 2 ? THREE "read line" : THREE "wait", TINE_SPAWN_KILL_TREE);
+        READ_THREE(process, numbers);
+        if (i == 0) CHECK_OK(tine_process_kill(process));
+        if (i == 1) CHECK_OK(tine_process_stop(process, TINE_FOREVER));
+        if (i == 2) CHECK_OK(tine_process_close_stdin(process));
+        CHECK_OK(tine_process_join(process, TINE_FOREVER));
+        check_gone(numbers, 3);
+        tine_process_free(process);
+    }
+}
+TEST(a_tree_of_many_ends) {
+    for (int i = 0; i < 2; i++) {
+        const char *script = "for i in 1 2 3 4 5 6 7 8 9 10; do (setsid sleep 100 &); (setsid sleep 100 &); sleep 100 & done; echo; wait";
+        tine_process_t *process = shell(script, TINE_SPAWN_KILL_TREE);
+        hear(tine_process_stdout_fd(process));
+        CHECK_OK(tine_process_kill(process));
+        CHECK_INT(finish(process), -SIGKILL);
+        give_up_root();
+    }
+    CHECK_INT(test_count_children(), 0); /* and the runner, who adopts, finds nobody */
+}
+TEST(a_tree_that_starts_processes_all_the_time_ends) {
+    for (int i = 0; i < 2; i++) {
+        tine_process_t *process = shell("echo; while :; do (setsid sleep 1 &); done", TINE_SPAWN_KILL_TREE);
+        hear(tine_process_stdout_fd(process));
+        poll(NULL, 0, 50);
+        CHECK_OK(tine_process_kill(process));
+        CHECK_INT(finish(process), -SIGKILL);
+        give_up_root();
+    }
+}
+
 TEST(no_control_group_is_left) {
     static const char *roots[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
     finish(shell(THREE "exit 0", TINE_SPAWN_KILL_TREE));
@@ -215,7 +258,8 @@ static void *start_and_end(void *flags) {
     return shell("echo $$; exec sleep 100", (uint32_t)(uintptr_t)flags);
 }
 TEST(a_command_does_not_end_with_the_thread_that_started_it) {
-    static const uint32_t flags[] = { 0, TINE_SPAWN_KILL_ON_PARENT_DEATH, TINE_SPAWN_KILL_TREE, TINE_SPAWN_KILL_TREE | TINE_SPAWN_KILL_ON_PARENT_DEATH };
+    static const uint32_t flags[] = { 0, TINE_SPAWN_KILL_ON_PARENT_DEATH, TINE_SPAWN_KILL_TREE,
+                                      TINE_SPAWN_KILL_TREE | TINE_SPAWN_KILL_ON_PARENT_DEATH };
     for (int i = 0; i < 4; i++) {
         pthread_t thread;
         void *process;
@@ -231,6 +275,33 @@ TEST(a_command_does_not_end_with_the_thread_that_started_it) {
         CHECK_OK(tine_process_kill(process));
         CHECK_INT(finish(process), -SIGKILL);
     }
+}
+
+static int32_t change_user_and_wait(void *fd) {
+    const pid_t pid = getpid();
+    CHECK_INT(setresuid(65534, 65534, 65534), 0);
+    CHECK_INT(write((int)(intptr_t)fd, &pid, sizeof pid), sizeof pid);
+    for (;;) pause();
+    return 0;
+}
+TEST(a_daemon_that_changed_its_user_ends_with_its_host) {
+    if (geteuid() != 0) SKIP("only root changes its user");
+    int ends[2];
+    pid_t number;
+    make_pipe(ends);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        tine_process_options_t options = TINE_PROCESS_OPTIONS_INIT;
+        tine_process_t *process;
+        options.flags = TINE_PROCESS_DAEMON;
+        CHECK_OK(tine_process_start(change_user_and_wait, (void *)(intptr_t)ends[1], &options, &process));
+        for (;;) pause();
+    }
+    CHECK_INT(read(ends[0], &number, sizeof number), sizeof number);
+    CHECK(number > 1 && !is_gone(number));
+    CHECK(kill_one(pid));
+    status_of(pid);
+    CHECK(await_gone(number, 15));
 }
 
 /* A host of its own: starts `script`, which says numbers; then it waits, or leaves when it is told. */
@@ -350,8 +421,10 @@ TEST(many_threads_start_commands_that_end_with_the_host) {
     pthread_t threads[8];
     finish(shell("exit 0", TINE_SPAWN_KILL_TREE));
     const int fds = test_count_fds();
-    for (uintptr_t i = 0; i < 8; i++)
-        CHECK_INT(pthread_create(&threads[i], NULL, spawn_some, (void *)(uintptr_t)(i % 2 ? TINE_SPAWN_KILL_TREE : TINE_SPAWN_KILL_ON_PARENT_DEATH)), 0);
+    for (int i = 0; i < 8; i++) {
+        const uint32_t flags = i % 2 ? TINE_SPAWN_KILL_TREE : TINE_SPAWN_KILL_ON_PARENT_DEATH;
+        CHECK_INT(pthread_create(&threads[i], NULL, spawn_some, (void *)(uintptr_t)flags), 0);
+    }
     for (int i = 0; i < 8; i++) CHECK_INT(pthread_join(threads[i], NULL), 0);
     CHECK_INT(test_count_fds(), fds);
 }
