@@ -1334,7 +1334,8 @@ tine_status_t tine_process_start(tine_process_fn fn,
  *
  * A name without a slash is looked for in the PATH of the environment that the command gets. It gets no descriptor but the three
  * streams and those in `fds`, an empty signal mask and default signals. Nothing of this process is copied: the cost does not grow
- * with it, and threads do not matter. At the end of this process's main it is neither joined nor ended.
+ * with it, and threads do not matter. Where it inherits stdout or stderr, what was printed there before is flushed first. At the end
+ * of this process's main it is neither joined nor ended.
  *
  * @param argv         The command and its arguments, NULL-terminated.
  * @param options      How; NULL = defaults.

@@ -11,7 +11,7 @@
 //! | [`shm`] | memory that several processes see, and the only ways to read, write, wait for and own its words |
 //! | [`sync`] | locks, semaphores, events: algorithms over words |
 //! | [`ipc`] | queues and pipes |
-//! | [`process`] | children: started functions and, later, commands |
+//! | [`process`] | children: started functions, and commands |
 //! | [`pool`] | many workers, forked by a nursery |
 //! | [`ffi`] | the C boundary: translation only |
 //!

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::sys::fd::{self, Access, PrivateFd};
 use crate::sys::signal::Mask;
 use crate::sys::spawn::{self, Descriptors, Group, Limit, Plan, Strings};
-use crate::sys::{self, Deadline, cpu, lasting, process};
+use crate::sys::{self, Deadline, cpu, lasting, process, stdio};
 use crate::timeout::Timeout;
 
 /// Where PATH is not set.
@@ -118,6 +118,10 @@ fn start(command: &Command, first: &CStr) -> Result<Process> {
         mask: None,
         ends_with: None,
     };
+    if command.stdio[1..].contains(&Stdio::Inherit) {
+        // What this process printed before comes before what the command prints.
+        stdio::flush_if_pending();
+    }
     let process = |child| Process::new(child, first.to_owned(), Streams::new(ours, command.max_output_bytes));
     if command.tree {
         return tree::start(&mut plan, command.ends_with_host).map(process);

@@ -12,9 +12,8 @@ use std::os::fd::AsRawFd;
 
 use super::children::{self, Child};
 use super::handle::Process;
-use super::streams::Ends;
+use super::streams::{End, Ends};
 use crate::error::{Error, Kind, Note, Result};
-use crate::sys::fd::PrivateFd;
 use crate::sys::heap::Growing;
 use crate::sys::pipe::{self, Moved};
 use crate::sys::{self, Deadline, poll};
@@ -31,7 +30,7 @@ const NAP_MOST_MS: u64 = 20;
 /// A conversation with a command. What did not come to its end goes on with the next call.
 #[derive(Debug)]
 pub struct Conversation {
-    stdin: Option<PrivateFd>,
+    stdin: Option<End>,
     /// The input that the first call was given and did not get rid of, and how much of it was since; `None` before that call.
     input: Option<(Vec<u8>, usize)>,
     stdout: Output,
@@ -42,7 +41,7 @@ pub struct Conversation {
 #[derive(Debug)]
 struct Output {
     /// `None`: it has come to its end.
-    fd: Option<PrivateFd>,
+    fd: Option<End>,
     kept: Growing,
     /// More is dropped.
     most: usize,
@@ -266,6 +265,6 @@ impl Output {
     }
 }
 
-fn number(fd: &Option<PrivateFd>) -> i32 {
-    fd.as_ref().map_or(-1, PrivateFd::as_raw_fd)
+fn number(fd: &Option<End>) -> i32 {
+    fd.as_ref().map_or(-1, AsRawFd::as_raw_fd)
 }

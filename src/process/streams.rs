@@ -1,8 +1,9 @@
 //! This process's ends of the pipes to a command.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::communicate::Conversation;
@@ -27,17 +28,64 @@ impl fmt::Display for Stream {
     }
 }
 
-/// Our ends of the commands' stdins, and perhaps some that are closed. A function child must not have them: a command does not see the
-/// end of its input as long as anybody could write more.
-static STDINS: PerProcess<Vec<Known>> = PerProcess::new();
+/// One slot for each of the three; empty where there is no pipe, and once its end was taken or closed.
+pub(super) type Ends = [Option<End>; 3];
 
-/// What a function child that is made now closes.
-pub(super) fn not_for_children() -> Vec<Known> {
-    STDINS.with(|known| known.clone())
+/// This process's end of one pipe.
+#[derive(Debug)]
+pub(super) struct End {
+    /// Before the descriptor: what is listed is open.
+    listed: Listed,
+    fd: PrivateFd,
 }
 
-/// One slot for each of the three; empty where there is no pipe, and once its end was taken or closed.
-pub(super) type Ends = [Option<PrivateFd>; 3];
+impl End {
+    fn new(fd: OwnedFd) -> End {
+        End { listed: Listed::new(fd.as_raw_fd()), fd: PrivateFd::new(fd) }
+    }
+
+    fn into_owned(self) -> OwnedFd {
+        drop(self.listed);
+        self.fd.into_owned()
+    }
+}
+
+impl AsRawFd for End {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// All ends that this process has, by their numbers.
+static ENDS: PerProcess<BTreeMap<RawFd, Known>> = PerProcess::new();
+
+/// What a function child that is made now closes: a copy would keep a command from the end of its input, or from noticing that nobody
+/// reads.
+pub(super) fn not_for_children() -> Vec<Known> {
+    ENDS.with(|ends| ends.values().copied().collect())
+}
+
+#[derive(Debug)]
+struct Listed(Option<Known>);
+
+impl Listed {
+    fn new(fd: RawFd) -> Listed {
+        let known = Known::by_number(fd);
+        if let Some(known) = known {
+            ENDS.with(|ends| ends.insert(fd, known));
+        }
+        Listed(known)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        // In a forked child the number may be another pipe's, made there.
+        if let Some(known) = self.0 {
+            ENDS.with(|ends| if ends.get(&known.number()) == Some(&known) { ends.remove(&known.number()) } else { None });
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Streams {
@@ -68,13 +116,7 @@ impl Streams {
     }
 
     pub(super) fn new(ends: [Option<OwnedFd>; 3], most: usize) -> Streams {
-        if let Some(stdin) = ends[Stream::Stdin as usize].as_ref().and_then(|end| Known::by_number(end.as_raw_fd())) {
-            STDINS.with(|known| {
-                known.retain(|known| known.is_there());
-                known.push(stdin);
-            });
-        }
-        let ends = ends.map(|end| end.map(PrivateFd::new));
+        let ends = ends.map(|end| end.map(End::new));
         Streams { state: Mutex::new(State { ends, conversation: Talk::None }), most }
     }
 
@@ -89,11 +131,7 @@ impl Streams {
     }
 
     pub(super) fn take(&self, stream: Stream) -> Option<OwnedFd> {
-        let taken = self.lock().ends[stream as usize].take().map(PrivateFd::into_owned);
-        if let Some(end) = taken.as_ref().filter(|_| stream == Stream::Stdin) {
-            STDINS.with(|known| known.retain(|known| known.number() != end.as_raw_fd()));
-        }
-        taken
+        self.lock().ends[stream as usize].take().map(End::into_owned)
     }
 
     /// For one call at a time: the conversation, which begins now or goes on.

@@ -190,7 +190,8 @@ impl Task<'_, '_> {
             call!(libc::SYS_execve, path, argv, env);
             match errno() {
                 libc::EACCES => refused = true,
-                libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT if self.plan.searched => {}
+                libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT
+                    if self.plan.searched => {}
                 errno => return Err(Failure(Step::Exec, 0, errno)),
             }
         }
