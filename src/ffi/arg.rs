@@ -110,7 +110,7 @@ pub(super) fn deadline(timeout_ms: i64) -> Result<Deadline> {
     Timeout::from_millis(timeout_ms).map(Deadline::new)
 }
 
-/// Whether [`deadline`] takes it.
+/// Whether the former takes it.
 #[inline(always)]
 pub(super) fn is_timeout(timeout_ms: i64) -> bool {
     timeout_ms >= -1
