@@ -163,9 +163,10 @@ template <typename T> inline T init() {
 #define TINE_SPAWN_NEW_SESSION 2
 
 /**
- * The command is killed (SIGKILL) when this process ends, however that does, and not when merely the thread that started it does: it
- * is started by a thread of the library, "tine-spawn", which the first such call makes. The kernel takes this back from a command
- * that executes a set-user-id program, or one with capabilities.
+ * The command is killed (SIGKILL) when this process ends, however that does, or executes another program, and not when merely the
+ * thread that started it ends: it is started by a thread of the library, "tine-spawn", which the first such call makes, with the
+ * caller's signal mask and processors and that thread's nice value. The kernel takes this back from a command that executes a
+ * set-user-id program, or one with capabilities.
  */
 #define TINE_SPAWN_KILL_ON_PARENT_DEATH 4
 

@@ -62,9 +62,10 @@ pub const TINE_STDIO_STDOUT: i32 = 6;
 pub const TINE_SPAWN_NEW_GROUP: u32 = 1;
 /// The command leads a new session, and a new process group with it.
 pub const TINE_SPAWN_NEW_SESSION: u32 = 2;
-/// The command is killed (SIGKILL) when this process ends, however that does, and not when merely the thread that started it does: it
-/// is started by a thread of the library, "tine-spawn", which the first such call makes. The kernel takes this back from a command
-/// that executes a set-user-id program, or one with capabilities.
+/// The command is killed (SIGKILL) when this process ends, however that does, or executes another program, and not when merely the
+/// thread that started it ends: it is started by a thread of the library, "tine-spawn", which the first such call makes, with the
+/// caller's signal mask and processors and that thread's nice value. The kernel takes this back from a command that executes a
+/// set-user-id program, or one with capabilities.
 pub const TINE_SPAWN_KILL_ON_PARENT_DEATH: u32 = 4;
 /// The command and its descendants are one. When the command ends, or is killed or stopped, all of them are killed, also those that
 /// made a session of their own; the process counts as ended when the last one has. Other signals are the command's (its group's,

@@ -222,6 +222,34 @@ TEST(an_interrupt_check_may_end_the_call) {
     CHECK_INT(finish(process), 5);
 }
 
+/* Every mix of sizes, caps and interruptions comes to the same. */
+TEST(however_often_it_is_interrupted_nothing_is_lost_or_doubled) {
+    const size_t most = MIB / 2;
+    char *input = pattern(most, 7);
+    unsigned seed = 12345;
+    for (int i = under_valgrind() ? 3 : 25; i > 0; i--) {
+        const char *argv[] = { "tee", "/dev/stderr", NULL };
+        tine_spawn_options_t options = piped();
+        unsigned random[4];
+        for (int k = 0; k < 4; k++) seed = seed * 1103515245 + 12345, random[k] = seed >> 8;
+        const size_t length = random[0] % 3 == 0 ? random[1] % 100 : random[1] % most, cap = random[2] % 2 ? 0 : 1 + random[2] % most;
+        const size_t kept = cap == 0 || length < cap ? length : cap;
+        options.max_output_bytes = cap;
+        tine_process_t *process = spawn_with(argv, &options);
+        struct output output;
+        tine_status_t status;
+        while ((status = communicate(process, input, length, random[3]++ % 3, &output)) == TINE_ETIMEDOUT) {}
+        CHECK_STATUS(status, TINE_OK);
+        for (int k = 0; k < 2; k++) {
+            CHECK_INT(output.length[k], kept);
+            CHECK(memcmp(output.data[k], input, kept) == 0);
+        }
+        forget(&output);
+        CHECK_INT(finish(process), 0);
+    }
+    free(input);
+}
+
 /* ---- Input that nobody wants ---- */
 TEST(a_command_that_wants_no_more_input_is_no_error_and_no_signal) {
     const size_t length = 4 * MIB;
