@@ -1,5 +1,6 @@
 /* Who ends with whom: commands with their descendants, with the host, and not with the thread that started them.
  * test_lifetimes_no_pidfd.c runs all of this once more where the kernel refuses pidfds. */
+#include <sys/mount.h>
 #include "process_tools.h"
 
 static tine_process_t *shell(const char *script, uint32_t flags) {
@@ -239,6 +240,20 @@ TEST(a_tree_that_starts_processes_all_the_time_ends) {
     }
 }
 
+TEST(a_tree_that_cannot_be_had_is_refused) {
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount("none", "/proc", "tmpfs", 0, NULL) != 0)
+        SKIP("/proc cannot be hidden");
+    const char *argv[] = { "true", NULL };
+    tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
+    tine_process_t *process = NULL;
+    options.flags = TINE_SPAWN_KILL_TREE;
+    CHECK_STATUS(tine_process_spawn(argv, &options, &process), TINE_ENOTSUP);
+    CHECK_MESSAGE("TINE_SPAWN_KILL_TREE");
+    CHECK(process == NULL);
+    options.flags = TINE_SPAWN_KILL_ON_PARENT_DEATH;
+    CHECK_OK(tine_process_call(argv, &options, TINE_FOREVER, NULL));
+}
+
 TEST(no_control_group_is_left) {
     static const char *roots[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
     finish(shell(THREE "exit 0", TINE_SPAWN_KILL_TREE));
@@ -342,6 +357,26 @@ TEST(a_command_ends_with_its_host_where_that_is_promised) {
 TEST(a_tree_ends_with_its_host_where_that_is_promised) {
     for (int leaves = 0; leaves < 2; leaves++)
         check_host(THREE "wait", 3, TINE_SPAWN_KILL_TREE | TINE_SPAWN_KILL_ON_PARENT_DEATH, 0, leaves);
+}
+
+TEST(a_host_may_be_killed_at_any_moment) {
+    static const uint32_t flags[] = { TINE_SPAWN_KILL_ON_PARENT_DEATH, TINE_SPAWN_KILL_TREE | TINE_SPAWN_KILL_ON_PARENT_DEATH };
+    for (int i = 0; i < (under_valgrind() ? 4 : 30); i++) {
+        int ends[2];
+        make_pipe(ends);
+        const pid_t pid = fork();
+        if (pid == 0) {
+            tell(ends[1], 'b');
+            for (int k = 0; k < 20; k++) shell(k % 3 ? "exec sleep 100" : "exit 0", flags[i % 2]);
+            for (;;) pause();
+        }
+        hear(ends[0]);
+        poll(NULL, 0, i % 15);
+        CHECK(kill_one(pid));
+        status_of(pid);
+        close(ends[0]), close(ends[1]);
+    }
+    /* The runner, who adopts, waits for whoever is left: not for 100 s. */
 }
 
 TEST(a_command_outlives_its_host_where_nothing_is_promised) {
