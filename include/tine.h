@@ -269,7 +269,13 @@ template <typename T> inline T init() {
 #define TINE_POOL_HOST_LOOP 1
 
 /**
- * Threads instead of processes. Not in this version.
+ * Threads of this process instead of worker processes. Tasks share its memory, and a task that crashes takes it down.
+ *
+ * Whatever needs a process is TINE_ENOTSUP: memory_limit_bytes, max_tasks_per_worker, stderr_tail_bytes, TINE_POOL_KEEP_SIGNALS,
+ * TINE_POOL_NO_CORE and TINE_POOL_BREAK_ON_DEATH of a pool, timeout_ms of a task, tine_async_cancel() of one that runs and
+ * tine_pool_resize(). An initializer that fails breaks the pool. tine_pool_terminate() only tells the tasks that run
+ * (tine_task_cancelled()); they end as what they return, it answers TINE_ETIMEDOUT if they do not return within grace_ms, and
+ * tine_pool_free() waits for them: do not call it inside a task. tine_pool_worker_pids() are the threads' numbers.
  */
 #define TINE_POOL_THREADS 2
 

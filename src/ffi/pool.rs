@@ -38,7 +38,13 @@ pub struct tine_stream_t(Results);
 
 /// Callbacks run inside tine_pool_poll(), tine_pool_join() and tine_pool_free() instead of on a thread of the pool.
 pub const TINE_POOL_HOST_LOOP: u32 = 1;
-/// Threads instead of processes. Not in this version.
+/// Threads of this process instead of worker processes. Tasks share its memory, and a task that crashes takes it down.
+///
+/// Whatever needs a process is TINE_ENOTSUP: memory_limit_bytes, max_tasks_per_worker, stderr_tail_bytes, TINE_POOL_KEEP_SIGNALS,
+/// TINE_POOL_NO_CORE and TINE_POOL_BREAK_ON_DEATH of a pool, timeout_ms of a task, tine_async_cancel() of one that runs and
+/// tine_pool_resize(). An initializer that fails breaks the pool. tine_pool_terminate() only tells the tasks that run
+/// (tine_task_cancelled()); they end as what they return, it answers TINE_ETIMEDOUT if they do not return within grace_ms, and
+/// tine_pool_free() waits for them: do not call it inside a task. tine_pool_worker_pids() are the threads' numbers.
 pub const TINE_POOL_THREADS: u32 = 2;
 /// tine_pool_new() answers TINE_EBUSY if this process has more than one thread.
 pub const TINE_POOL_SINGLE_THREAD_ONLY: u32 = 4;
@@ -294,7 +300,9 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
         (read, name, arg::array(read.inherit_fds, read.inherit_fd_count, "options.inherit_fds")?)
     };
     let flags = arg::flags(read.flags, KNOWN, "options.flags")?;
-    arg::not_yet_flags(flags, TINE_POOL_THREADS, "TINE_POOL_THREADS")?;
+    if flags & TINE_POOL_THREADS != 0 {
+        check_threads(&read)?;
+    }
     not_yet_number(read.stderr_tail_bytes.into(), "options.stderr_tail_bytes")?;
     check_code(read.initializer.map(|function| function as usize), "options.initializer")?;
     check_code(read.finalizer.map(|function| function as usize), "options.finalizer")?;
@@ -306,6 +314,7 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
         inherit_all_fds: flags & TINE_POOL_INHERIT_ALL_FDS != 0,
         single_thread_only: flags & TINE_POOL_SINGLE_THREAD_ONLY != 0,
         host_loop: flags & TINE_POOL_HOST_LOOP != 0,
+        threads: flags & TINE_POOL_THREADS != 0,
         allow_closures: flags & TINE_POOL_ALLOW_CLOSURES != 0,
         no_core: flags & TINE_POOL_NO_CORE != 0,
         keep_signals: flags & TINE_POOL_KEEP_SIGNALS != 0,
@@ -316,6 +325,21 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
         max_tasks: read.max_tasks_per_worker,
     };
     Ok((core, Functions { initializer: read.initializer, finalizer: read.finalizer, user_data: read.user_data }))
+}
+
+/// What needs a process is not to be had of a thread.
+fn check_threads(options: &tine_pool_options_t) -> Result<()> {
+    const NEED_PROCESSES: u32 = TINE_POOL_KEEP_SIGNALS | TINE_POOL_NO_CORE | TINE_POOL_BREAK_ON_DEATH;
+    let asked = [
+        (options.memory_limit_bytes != 0, "options.memory_limit_bytes"),
+        (options.max_tasks_per_worker != 0, "options.max_tasks_per_worker"),
+        (options.stderr_tail_bytes != 0, "options.stderr_tail_bytes"),
+        (options.flags & NEED_PROCESSES != 0, "options.flags: TINE_POOL_KEEP_SIGNALS, _NO_CORE, _BREAK_ON_DEATH"),
+    ];
+    match asked.iter().find(|(asked, _)| *asked) {
+        None => Ok(()),
+        Some((_, name)) => Err(Error::new(Kind::NotSupported, format!("{name}: needs processes, not TINE_POOL_THREADS"))),
+    }
 }
 
 /// Every worker would die of it. Closures are fine: the workers are copies of this process.

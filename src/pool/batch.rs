@@ -185,10 +185,10 @@ impl Host {
         Ok(())
     }
 
-    /// Takes back what no worker has, and stops the rest: at once, or (`silent`) after the present item.
+    /// Takes back what no worker has, and stops the rest: at once, or (`silent`, or in threads) after the present item.
     pub(super) fn stop_batch(&self, batch: &Batch, silent: bool) -> Result<()> {
         for job in batch.stop(silent) {
-            if silent {
+            if silent || self.crew.is_some() {
                 self.abandon(&job);
             } else {
                 self.cancel(&job)?;

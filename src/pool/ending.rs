@@ -128,6 +128,9 @@ impl Host {
     /// Ends all workers; answers how many had to be killed.
     pub fn terminate(&self, grace: Timeout) -> Result<u32> {
         self.check_process()?;
+        if self.crew.is_some() {
+            return self.terminate_crew(grace);
+        }
         let w = Thread::current();
         let grace_ms = match grace {
             Timeout::Forever => -1,
@@ -197,6 +200,9 @@ impl Host {
         let deadline = Deadline::new(timeout);
         let bell = {
             let mut state = self.lock()?;
+            if self.is_in_task() {
+                return Err(Error::new(Kind::Busy, format!("{}: join inside a task would wait for itself", self.name)));
+            }
             if self.is_delivering() {
                 return Err(Error::new(Kind::Busy, format!("{}: join inside a callback would wait for itself", self.name)));
             }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::board::Board;
+use super::crew::Crew;
 use super::job::{Callbacks, Job, Part};
 use super::journal::{Entry, Peek, Reader};
 use super::memory::Files;
@@ -102,6 +103,8 @@ pub struct Host {
     pub(super) nursery_start: Option<u64>,
     pub(super) nursery: Option<PrivateFd>,
     pub(super) bell: PrivateFd,
+    /// Threads instead of processes.
+    pub(super) crew: Option<Crew>,
     /// Of a pool without a thread: what the host's program waits for.
     pub(super) gathering: Option<Gathering>,
     pub(super) crash_budget: usize,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use super::board::Board;
+use super::crew::Crew;
 use super::delivery;
 use super::host::{Cursor, Host, Readers, State};
 use super::journal::{self, Peek, Reader};
@@ -59,6 +60,8 @@ pub struct Options {
     pub inherit_fds: Vec<i32>,
     pub inherit_all_fds: bool,
     pub single_thread_only: bool,
+    /// Threads instead of processes.
+    pub threads: bool,
     /// Functions may lie in memory that was made code at run time.
     pub allow_closures: bool,
     /// Without a thread in the host.
@@ -72,6 +75,21 @@ pub struct Options {
     pub crash_window_ms: u32,
     /// How many tasks a worker runs before another takes its place; 0 = any number.
     pub max_tasks: u32,
+}
+
+/// What the host's side is made of.
+struct Parts {
+    pool_id: u64,
+    files: Files,
+    board: Arc<Board>,
+    roll: Roll,
+    readers: Vec<Reader>,
+    places: usize,
+    host_socket: OwnedFd,
+    bell: OwnedFd,
+    nursery_pid: i32,
+    nursery_pidfd: Option<OwnedFd>,
+    crew: Option<Crew>,
 }
 
 /// The handle of a pool. In a forked child of the process that made it every call answers EFORKED, and dropping it touches nothing.
@@ -102,6 +120,11 @@ impl Drop for Pool {
             return;
         }
         let _ = host.terminate(Timeout::Try);
+        if let Some(crew) = &host.crew {
+            // Nobody can end a task in a thread: it is waited for.
+            crew.join();
+            let _ = host.end();
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         } else {
@@ -188,6 +211,9 @@ impl Pool {
 
     fn make(options: &Options, code: Arc<dyn Code>, name: &str) -> Result<Pool> {
         let options = options.checked()?;
+        if options.threads {
+            return Pool::make_crew(&options, code, name);
+        }
         let sizes = options.sizes();
         check_threads(name, options.single_thread_only)?;
         let pool_id = now() ^ u64::from(process::pid() as u32) << 40;
@@ -267,10 +293,42 @@ impl Pool {
             return Err(Error::new(Kind::Broken, "its nursery was killed before it began"));
         }
 
+        let parts =
+            Parts { pool_id, files, board, roll, readers, places, host_socket, bell, nursery_pid, nursery_pidfd, crew: None };
+        Pool::of(&options, name, parts)
+    }
+
+    /// A pool of threads: what is a nursery's part is a crew's.
+    fn make_crew(options: &Options, code: Arc<dyn Code>, name: &str) -> Result<Pool> {
+        let (sizes, places) = (options.sizes(), options.workers as usize);
+        let (files, claims) = Files::create(sizes, places)?;
+        let tasks = Tasks::map(files.tasks.as_fd(), &sizes, Access::ReadWrite)?;
+        let arguments = Tasks::map(files.tasks.as_fd(), &sizes, Access::Read)?;
+        let map_roll = |access| Roll::map(&files.roll, sizes.places, access);
+        let (roll, crew_roll) = (map_roll(Access::Read)?, map_roll(Access::ReadWrite)?);
+        let board = Arc::new(Board { tasks, claims: Claims::map(claims.as_fd(), &sizes)? });
+        for window in [&board.tasks.window, &arguments.window, &board.claims.window, &roll.window, &crew_roll.window] {
+            window.keep_from_children()?;
+        }
+        board.set_places(Thread::current(), places);
+        let (bell, (host_socket, end)) = (fd::eventfd()?, socket::seqpacket_pair()?);
+        Thread::current().store(&crew_roll.head.stage, stage::RUNNING, Relaxed);
+        let crew = Some(Crew::new(code, arguments, crew_roll, end));
+        let (pool_id, nursery_pid, nursery_pidfd, readers) = (now(), 0, None, Vec::new());
+        let _blocked = Blocked::all();
+        let parts = Parts { pool_id, files, board, roll, readers, places, host_socket, bell, nursery_pid, nursery_pidfd, crew };
+        let pool = Pool::of(options, name, parts)?;
+        pool.host.start_crew(options.workers)?;
+        Ok(pool)
+    }
+
+    /// The host's side.
+    fn of(options: &Options, name: &str, parts: Parts) -> Result<Pool> {
+        let Parts { pool_id, files, board, roll, readers, places, host_socket, bell, nursery_pid, nursery_pidfd, crew } = parts;
         let files = Arc::new(files);
         let mut table = Table::new(files.clone(), board.clone(), options.max_pending);
         table.make_places(places);
-        let peeks: Box<[OnceLock<Arc<Peek>>]> = (0..sizes.places).map(|_| OnceLock::new()).collect();
+        let peeks: Box<[OnceLock<Arc<Peek>>]> = (0..files.sizes.places).map(|_| OnceLock::new()).collect();
         for (peek, reader) in peeks.iter().zip(&readers) {
             let _ = peek.set(reader.peek.clone());
         }
@@ -301,6 +359,7 @@ impl Pool {
             nursery: nursery_pidfd.map(PrivateFd::new),
             bell: PrivateFd::new(bell),
             gathering,
+            crew,
             crash_budget: options.crash_budget as usize,
             crash_window_ns: u64::from(options.crash_window_ms) * 1_000_000,
             worker_count: AtomicU32::new(options.workers),
@@ -331,6 +390,9 @@ impl Host {
         self.check_process()?;
         check_workers(workers, "workers")?;
         self.lock()?.admits()?;
+        if self.crew.is_some() {
+            return Err(Error::new(Kind::NotSupported, format!("{}: tine_pool_resize of a pool of threads", self.name)));
+        }
         // How many places the nursery knows. One call after the other: it gets them in their order.
         let mut known = match self.resizing.lock() {
             Ok(known) => known,

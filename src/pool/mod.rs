@@ -15,6 +15,7 @@
 //! | [`worker`], [`task`] | a worker's life; a task as its function sees it |
 //! | [`roll`] | what the nursery tells of itself and of the processes that it forks |
 //! | [`message`] | what host and nursery tell each other through their socket |
+//! | [`crew`] | threads instead of workers and nursery |
 //! | [`nursery`] | the process that forks workers, knows how they ended and replaces them |
 //!
 //! # Memory by role
@@ -91,6 +92,7 @@ pub mod arguments;
 pub mod batch;
 pub mod board;
 pub mod collect;
+pub mod crew;
 pub mod delivery;
 pub mod duty;
 pub mod ending;

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::shm::pool::BELLS;
 use crate::shm::{Spin, Woken, Words};
 use crate::sys::thread::Thread;
-use crate::sys::{Deadline, file};
+use crate::sys::{Deadline, elf, file};
 use crate::timeout::Timeout;
 
 /// Whoever waits looks after the nursery once in a while: the delivery thread, whose task that is, may be busy with a callback.
@@ -31,7 +31,10 @@ impl Host {
     pub fn submit(self: &Arc<Host>, submission: &Submission, room: &Deadline) -> Result<Arc<Job>> {
         self.check_process()?;
         let spec = &submission.spec;
-        self.loaded.check(spec.function)?;
+        self.check_function(spec.function)?;
+        if self.crew.is_some() && spec.limits.timeout_ms != 0 {
+            return Err(Error::new(Kind::NotSupported, "options.timeout_ms: a task in a thread cannot be ended"));
+        }
         let host = submission.handle.then(|| Arc::downgrade(self));
         let job = Arc::new(Job::new(submission.id, submission.callbacks, host, submission.part.clone()));
         let w = Thread::current();
@@ -71,8 +74,16 @@ impl Host {
 
     /// Whether a task with this function would be admitted.
     pub(super) fn check_submission(&self, function: usize) -> Result<()> {
-        self.loaded.check(function)?;
+        self.check_function(function)?;
         self.lock()?.admits()
+    }
+
+    /// Threads have whatever code there is by now.
+    fn check_function(&self, function: usize) -> Result<()> {
+        match self.loaded.check(function) {
+            Err(_) if self.crew.is_some() && elf::is_code(function) => Ok(()),
+            checked => checked,
+        }
     }
 
     /// Submits and waits. A task that is not done in time goes on for nobody.
@@ -282,6 +293,9 @@ impl Host {
             }
             if job.has_ended() {
                 return Ok(());
+            }
+            if self.crew.is_some() {
+                return Err(Error::new(Kind::NotSupported, "tine_async_cancel: a task that runs in a thread cannot be ended"));
             }
             // Before the nursery is told: a worker that it does not see running the task yet sees this.
             state.table.abandon(w, job);

@@ -534,6 +534,16 @@ impl Table {
         }
     }
 
+    /// Workers are told that nobody waits for what they run.
+    pub fn abandon_running(&mut self, w: Thread) {
+        for slot in 0..self.slots.len() as u32 {
+            if let Slot { sequence: 1.., stage: Stage::Running { .. }, job: Some(job), .. } = &self.slots[slot as usize] {
+                let job = job.clone();
+                self.abandon(w, &job);
+            }
+        }
+    }
+
     /// Ends every task: those that no worker has (`running` false), or all.
     pub fn end_all(&mut self, w: Thread, why: Kind, death: Option<ExitInfo>, running: bool) {
         for slot in 0..self.slots.len() as u32 {

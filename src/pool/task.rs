@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +12,8 @@ use crate::error::{Error, Kind, Result};
 use crate::shm::pool::{ChunkHead, TaskRecord};
 use crate::shm::{View, Window, Words};
 use crate::sys::errno::{self, number};
+use crate::sys::heap::Filled;
+use crate::sys::memory::{self, Access};
 use crate::sys::thread::{self, Thread};
 use crate::sys::{failure, now};
 
@@ -85,7 +88,8 @@ pub struct Task {
 }
 
 pub(super) struct Reply {
-    pub(super) journal: Writer,
+    /// `None` in a thread of the host: its results stay here.
+    journal: Option<Writer>,
     place: u32,
     life: u32,
     short: Vec<u8>,
@@ -110,6 +114,15 @@ struct Chunk {
 
 impl Task {
     pub(super) fn new(board: Arc<Board>, place: u32, life: u32, worker: u32, state: usize, journal: Writer) -> Task {
+        Task::with(board, place, life, worker, state, Some(journal))
+    }
+
+    /// In a thread of the host.
+    pub(super) fn in_thread(board: Arc<Board>, place: u32, state: usize) -> Task {
+        Task::with(board, place, 1, place, state, None)
+    }
+
+    fn with(board: Arc<Board>, place: u32, life: u32, worker: u32, state: usize, journal: Option<Writer>) -> Task {
         let (short, long, chunk) = (Vec::new(), None, None);
         Task {
             epoch: thread::epoch(),
@@ -199,12 +212,14 @@ impl Reply {
             return Ok(());
         }
         self.forget();
-        if data.len() <= SHORT {
+        let Some(journal) = self.journal.as_mut().filter(|_| data.len() > SHORT) else {
+            let room = self.short.try_reserve(data.len());
+            room.map_err(|_| Error::new(Kind::NoMemory, format!("tine_task_reply: {} bytes", data.len())))?;
             self.short.extend_from_slice(data);
             return Ok(());
-        }
+        };
         crate::sys::memory::check_room(data.len())?;
-        let unit = self.journal.write_long(data, consumed);
+        let unit = journal.write_long(data, consumed);
         let unit = unit.map_err(|errno| failure(errno, format_args!("tine_task_reply: {} bytes", data.len())))?;
         self.long = Some((unit, data.len() as u64));
         Ok(())
@@ -212,8 +227,8 @@ impl Reply {
 
     fn forget(&mut self) {
         self.short.clear();
-        if let Some((unit, length)) = self.long.take() {
-            self.journal.discard_long(unit, length);
+        if let (Some((unit, length)), Some(journal)) = (self.long.take(), &mut self.journal) {
+            journal.discard_long(unit, length);
         }
     }
 
@@ -240,7 +255,33 @@ impl Reply {
     pub(super) fn append(&mut self, entry: Entry, consumed: Consumed) -> errno::Result<()> {
         let result: &[u8] =
             if entry.has(flag::ENDED) && !entry.has(flag::LONG) && !entry.has(flag::LOST) { &self.short } else { &[] };
-        self.journal.append(entry, result, consumed)
+        self.journal.as_mut().map_or(Ok(()), |journal| journal.append(entry, result, consumed))
+    }
+
+    /// Of the journal: bytes of entries that were written.
+    pub(super) fn position(&self) -> u64 {
+        self.journal.as_ref().map_or(0, Writer::position)
+    }
+
+    pub(super) fn rewind(&mut self, consumed: Consumed) {
+        if let Some(journal) = &mut self.journal {
+            journal.rewind(consumed);
+        }
+    }
+
+    /// In a thread: what was replied. Nothing where there is no memory for it.
+    pub(super) fn take_short(&mut self) -> Option<Filled> {
+        let taken = Filled::copy_of(&self.short);
+        self.short.clear();
+        if self.short.capacity() > SHORT {
+            self.short = Vec::new();
+        }
+        taken
+    }
+
+    /// In a thread: the results of the chunk, with their head.
+    pub(super) fn take_chunk(&self) -> Option<Filled> {
+        self.chunk.as_ref().and_then(|chunk| chunk.window.copy(0, chunk.length as usize))
     }
 
     /// Makes room for the results of a chunk; answers the entry that says so.
@@ -248,7 +289,13 @@ impl Reply {
         self.begin(result_size);
         let bytes = result_size.checked_mul(items as u64).and_then(|bytes| bytes.checked_add(size_of::<ChunkHead>() as u64));
         let length = bytes.ok_or_else(|| Error::new(Kind::NoSpace, "the results of a chunk are too long"))?;
-        let (unit, window) = self.journal.map_long(length, consumed)?;
+        let (unit, window) = match &mut self.journal {
+            Some(journal) => journal.map_long(length, consumed)?,
+            None => {
+                let memory = memory::create(c"tine-pool:chunk", memory::whole_pages(length as usize))?;
+                (0, Window::new(memory.as_fd(), length as usize, Access::ReadWrite)?)
+            }
+        };
         let head = window.object(0)?;
         self.chunk = Some(Chunk { unit, length, window, head, at: 0, replied: 0 });
         Ok(Entry { flags: flag::CHUNK, unit, length, ..Entry::default() })

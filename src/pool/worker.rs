@@ -228,7 +228,7 @@ impl Worker<'_> {
                 }
             }
             self.check_nursery();
-            task.reply_state().journal.rewind(self.consumed());
+            task.reply_state().rewind(self.consumed());
             self.searching = false;
             match board.prepare_to_sleep(self.w, self.holder()) {
                 Ok(taken) => return Some(taken),
@@ -438,7 +438,7 @@ impl Worker<'_> {
             let consumed = self.consumed();
             let mut reply = task.reply_state();
             match reply.append(entry, consumed) {
-                Ok(()) => return reply.journal.position() - consumed.unwrap_or(0),
+                Ok(()) => return reply.position() - consumed.unwrap_or(0),
                 Err(errno) if number::is_no_room(errno) => {
                     drop(reply);
                     self.check_nursery();

@@ -1309,12 +1309,7 @@ TEST(bad_arguments_are_told_by_their_names) {
     CHECK(!tine_async_ready(NULL) && !tine_async_successful(NULL) && !tine_task_cancelled(NULL));
     CHECK(tine_result_data(NULL, &length) == NULL && tine_result_task_id(NULL) == 0 && tine_result_worker_pid(NULL) == 0);
     CHECK_INT(length, 5);
-    const uint32_t later[] = { TINE_POOL_THREADS };
     options.inherit_fd_count = 0;
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
-        options.flags = later[i];
-        CHECK_STATUS(tine_pool_new(&options, &pool), TINE_ENOTSUP);
-    }
     BAD(tine_pool_resize(NULL, 3), "pool is NULL");
     BAD(tine_pool_resize(good, 0), "workers");
     CHECK_STATUS(tine_pool_poll(good, 0, 0, NULL), TINE_ENOTSUP);
