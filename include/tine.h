@@ -724,7 +724,8 @@ typedef struct tine_pool_options_t {
      */
     uint32_t crash_window_ms;
     /**
-     * Of a dead worker, kept for its result; 0 = none. Not in this version.
+     * Of a dead worker, kept for its result: see tine_result_stderr_tail(). The workers' stderr is a file in memory then, and what
+     * they write comes out of this process's stderr when the task has ended, or with the worker. 0 = none.
      */
     uint32_t stderr_tail_bytes;
 } tine_pool_options_t;
@@ -2129,14 +2130,16 @@ int32_t tine_result_worker_pid(const struct tine_result_t *result);
 tine_status_t tine_result_exit_info(const struct tine_result_t *result, struct tine_exit_info_t *out_info);
 
 /**
- * The end of what the task's worker wrote to stderr before it died.
+ * The end of what the task's worker wrote to stderr before it died, also if the library killed it.
  *
  * @param result   The result.
- * @param out_len  Length in bytes. May be NULL.
- * @return Always NULL: not in this version.
+ * @param out_len  Length in bytes, at most the stderr_tail_bytes of the pool's options. May be NULL.
+ * @return The first byte, valid as long as the result, with a NUL behind the last one; NULL (and length 0): no worker died, or the
+ *         pool keeps none.
  * @since 0.1.0
  */
-const char *tine_result_stderr_tail(const struct tine_result_t *result, size_t *out_len);
+const char *tine_result_stderr_tail(const struct tine_result_t *result,
+                                    size_t *out_len);
 
 /**
  * Frees a result of tine_pool_apply() or tine_stream_next().

@@ -6,7 +6,7 @@ use std::ptr::{self, with_exposed_provenance_mut};
 use std::sync::Arc;
 
 use super::options::Sized0;
-use super::process::tine_exit_info_t;
+use super::process::{TINE_EXIT_HAS_STDERR_TAIL, tine_exit_info_t};
 use super::queue::tine_bytes_t;
 use super::status::{self, TINE_EEOF, TINE_OK, tine_status_t};
 use super::{arg, guard, handle, options};
@@ -117,7 +117,8 @@ pub struct tine_pool_options_t {
     pub crash_budget: u32,
     /// 0 = 30,000.
     pub crash_window_ms: u32,
-    /// Of a dead worker, kept for its result; 0 = none. Not in this version.
+    /// Of a dead worker, kept for its result: see tine_result_stderr_tail(). The workers' stderr is a file in memory then, and what
+    /// they write comes out of this process's stderr when the task has ended, or with the worker. 0 = none.
     pub stderr_tail_bytes: u32,
 }
 
@@ -303,7 +304,6 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
     if flags & TINE_POOL_THREADS != 0 {
         check_threads(&read)?;
     }
-    not_yet_number(read.stderr_tail_bytes.into(), "options.stderr_tail_bytes")?;
     check_code(read.initializer.map(|function| function as usize), "options.initializer")?;
     check_code(read.finalizer.map(|function| function as usize), "options.finalizer")?;
     let core = Options {
@@ -319,6 +319,7 @@ unsafe fn read_pool_options(options: *const tine_pool_options_t) -> Result<(Opti
         no_core: flags & TINE_POOL_NO_CORE != 0,
         keep_signals: flags & TINE_POOL_KEEP_SIGNALS != 0,
         memory_limit: read.memory_limit_bytes,
+        stderr_tail: read.stderr_tail_bytes,
         break_on_death: flags & TINE_POOL_BREAK_ON_DEATH != 0,
         crash_budget: read.crash_budget,
         crash_window_ms: read.crash_window_ms,
@@ -348,10 +349,6 @@ fn check_code(address: Option<usize>, name: &str) -> Result<()> {
         None => Ok(()),
         Some(address) => Err(Error::invalid(format!("{name}: {address:#x} is not code"))),
     }
-}
-
-fn not_yet_number(value: u64, name: &str) -> Result<()> {
-    if value == 0 { Ok(()) } else { guard::not_yet(name) }
 }
 
 unsafe fn read_imap_options(
@@ -1159,27 +1156,32 @@ pub unsafe extern "C" fn tine_result_exit_info(result: *const tine_result_t, out
         let out_info = arg::out(out_info, "out_info")?;
         // SAFETY: contracts H and O.
         unsafe {
-            let death = job(result, "result")?.outcome()?.death()?;
-            options::write(out_info, &(*death).into())
+            let outcome = job(result, "result")?.outcome()?;
+            let mut info = tine_exit_info_t::from(*outcome.death()?);
+            if outcome.stderr_tail().is_some() {
+                info.valid |= TINE_EXIT_HAS_STDERR_TAIL;
+            }
+            options::write(out_info, &info)
         }
     })
 }
 
-/// The end of what the task's worker wrote to stderr before it died.
+/// The end of what the task's worker wrote to stderr before it died, also if the library killed it.
 ///
 /// @param result   The result.
-/// @param out_len  Length in bytes. May be NULL.
-/// @return Always NULL: not in this version.
+/// @param out_len  Length in bytes, at most the stderr_tail_bytes of the pool's options. May be NULL.
+/// @return The first byte, valid as long as the result, with a NUL behind the last one; NULL (and length 0): no worker died, or the
+///         pool keeps none.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_result_stderr_tail(result: *const tine_result_t, out_len: *mut usize) -> *const c_char {
     guard::value(ptr::null(), || {
         // SAFETY: contracts H and O.
         unsafe {
-            job(result, "result")?;
-            arg::put(out_len, 0);
+            let tail = job(result, "result")?.outcome()?.stderr_tail();
+            arg::put(out_len, tail.map_or(0, |tail| tail.len() - 1));
+            Ok(tail.map_or(ptr::null(), |tail| tail.as_ptr().cast()))
         }
-        Ok(ptr::null())
     })
 }
 

@@ -1,6 +1,7 @@
 //! What workers and nursery have written, and what follows from it.
 #![forbid(unsafe_code)]
 
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -12,6 +13,7 @@ use super::host::{Cursor, Host, Lifecycle, Readers, State};
 use super::journal::{Peek, seed};
 use super::message::{self, Message};
 use super::roll::{self, explain, stage};
+use super::stderr;
 use super::table::WorkerState;
 use crate::error::{Error, Kind, Result};
 use crate::log::{self, Level};
@@ -142,7 +144,16 @@ impl Host {
             _ => Kind::WorkerDied,
         };
         let partial = worker.chunk.and_then(|(unit, length)| cursor.reader.unfinished(unit, length));
-        state.table.retire(w, place as u32, death, kind, partial);
+        let stderr_end = w.load64(&line.stderr_end, Relaxed);
+        let file = cursor.stderr.as_ref().map(AsRawFd::as_raw_fd);
+        let tail = file.and_then(|file| stderr::read_tail(file, cursor.stderr_end, stderr_end, self.stderr_tail));
+        cursor.stderr_end = stderr_end;
+        let mut said = describe(&death, &worker);
+        if let Some(text) = tail.as_deref().map(last_words).filter(|text| !text.is_empty()) {
+            said.push_str("; it said last: ");
+            said.push_str(&text);
+        }
+        state.table.retire(w, place as u32, death, kind, partial, tail);
         // It may have written over what everybody may write, and its claims are nobody's now.
         let lost = state.table.repair(w);
         if lost > 1 {
@@ -151,10 +162,10 @@ impl Host {
         if let Some(why) = ordered(&death) {
             state.notes.push((Level::Info, format!("{}: worker {} was ended: {why}", self.name, worker.pid)));
         } else if kind == Kind::WorkerDied && !worker.left {
-            let note = format!("{}: worker {} ended: {}", self.name, worker.pid, describe(&death, &worker));
+            let note = format!("{}: worker {} ended: {said}", self.name, worker.pid);
             state.notes.push((Level::Info, note));
             state.worker_deaths += 1;
-            self.count_death(w, state, &death, &worker);
+            self.count_death(w, state, &said);
         }
         cursor.reader.finish(w.load(&line.end_unit, Relaxed).into());
         let retired = cursor.life + 1;
@@ -167,7 +178,7 @@ impl Host {
     }
 
     /// Too many deaths in a row, without a finished task in between, break the pool.
-    pub(super) fn count_death(&self, w: Thread, state: &mut State, death: &ExitInfo, worker: &WorkerState) {
+    pub(super) fn count_death(&self, w: Thread, state: &mut State, said: &str) {
         if state.finished_at_death != state.table.finished {
             state.finished_at_death = state.table.finished;
             state.recent_deaths.clear();
@@ -180,7 +191,7 @@ impl Host {
         let count = state.recent_deaths.len();
         if count >= self.crash_budget && state.lifecycle <= Lifecycle::Closing {
             let many = if count == 1 { "a worker died".into() } else { format!("{count} workers died in a row, the last one") };
-            self.break_pool(w, state, format!("{}: {many}: {}", self.name, describe(death, worker)));
+            self.break_pool(w, state, format!("{}: {many}: {said}", self.name));
         }
     }
 
@@ -253,6 +264,14 @@ impl Host {
         message::send(&self.socket, Message { kind, number: state.commands, argument });
         state.commands
     }
+}
+
+/// The end of a text, for a message.
+fn last_words(text: &[u8]) -> String {
+    const MOST: usize = 300;
+    let text = text.strip_suffix(b"\0").unwrap_or(text).trim_ascii();
+    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(MOST)..]).into_owned();
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 /// Why the nursery ended a worker because of its task.

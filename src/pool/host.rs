@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -71,11 +71,14 @@ pub(super) struct Cursor {
     /// What the last look showed: it is dead, and there is more to read.
     pub(super) dead: bool,
     pub(super) more: bool,
+    /// If the end of it is wanted; and how much of it is of those who were retired.
+    pub(super) stderr: Option<OwnedFd>,
+    pub(super) stderr_end: u64,
 }
 
 impl Cursor {
-    pub(super) fn new(reader: Reader) -> Cursor {
-        Cursor { reader, life: 1, born: false, dead: false, more: false }
+    pub(super) fn new(reader: Reader, stderr: Option<OwnedFd>) -> Cursor {
+        Cursor { reader, life: 1, born: false, dead: false, more: false, stderr, stderr_end: 0 }
     }
 }
 
@@ -111,6 +114,7 @@ pub struct Host {
     pub(super) crash_window_ns: u64,
     pub(super) worker_count: AtomicU32,
     pub(super) max_tasks: u32,
+    pub(super) stderr_tail: u32,
     /// How many places the nursery knows.
     pub(super) resizing: Mutex<usize>,
     /// The thread that is inside a callback, by its kernel's number; 0 = none.

@@ -23,11 +23,13 @@ pub struct Outcome {
     pub death: Option<ExitInfo>,
     data: Option<Filled>,
     length: usize,
+    /// What its worker wrote last to standard error, with a zero behind it.
+    tail: Option<Vec<u8>>,
 }
 
 impl Outcome {
     pub fn new(failure: Option<Kind>, code: i32, worker_pid: i32) -> Outcome {
-        Outcome { failure, code, worker_pid, death: None, data: None, length: 0 }
+        Outcome { failure, code, worker_pid, death: None, data: None, length: 0, tail: None }
     }
 
     /// The first `length` bytes of `data`.
@@ -38,6 +40,15 @@ impl Outcome {
 
     pub fn with_death(self, death: ExitInfo) -> Outcome {
         Outcome { death: Some(death), ..self }
+    }
+
+    pub fn with_tail(self, tail: Option<Vec<u8>>) -> Outcome {
+        Outcome { tail, ..self }
+    }
+
+    /// What its worker wrote last to standard error, and a zero behind it; `None`: nobody wanted that, or no worker died.
+    pub fn stderr_tail(&self) -> Option<&[u8]> {
+        self.tail.as_deref()
     }
 
     /// How the task's worker ended.

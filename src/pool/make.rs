@@ -30,6 +30,7 @@ use crate::sys::gathering::Gathering;
 use crate::sys::memory::Access;
 use crate::sys::nursery as os;
 use crate::sys::signal::{Blocked, Kept};
+use crate::sys::stderr;
 use crate::sys::thread::{self, Thread};
 use crate::sys::wait;
 use crate::sys::{self, Deadline, cpu, fd, fork_gate, now, pidfd, poll, process, socket, stdio};
@@ -68,6 +69,8 @@ pub struct Options {
     pub host_loop: bool,
     pub no_core: bool,
     pub keep_signals: bool,
+    /// Bytes of the end of a dead worker's standard error that are wanted; 0 = none.
+    pub stderr_tail: u32,
     /// Bytes; 0 = without limit.
     pub memory_limit: u64,
     pub break_on_death: bool,
@@ -83,7 +86,7 @@ struct Parts {
     files: Files,
     board: Arc<Board>,
     roll: Roll,
-    readers: Vec<Reader>,
+    cursors: Vec<Cursor>,
     places: usize,
     host_socket: OwnedFd,
     bell: OwnedFd,
@@ -234,6 +237,12 @@ impl Pool {
             journals.push(reader.fd());
             readers.push(reader);
         }
+        let (mut files_of_stderr, mut stderrs) = (Vec::new(), Vec::with_capacity(sizes.places));
+        for _ in 0..if options.stderr_tail == 0 { 0 } else { places } {
+            let file = stderr::file()?;
+            stderrs.push(file.as_raw_fd());
+            files_of_stderr.push(file);
+        }
         let bell = fd::eventfd()?;
         let (host_socket, socket) = socket::seqpacket_pair()?;
         let host_pidfd = pidfd::open_self()?;
@@ -246,6 +255,7 @@ impl Pool {
         kept.extend([0, 1, 2]);
         kept.extend([&bell, &socket, &child_signals, &alarm, &tasks_for_workers].map(AsRawFd::as_raw_fd));
         kept.extend(&journals);
+        kept.extend(&stderrs);
         kept.extend(host_pidfd.as_ref().map(AsRawFd::as_raw_fd));
         kept.sort_unstable();
         kept.dedup();
@@ -258,6 +268,8 @@ impl Pool {
             worker_roll,
             duties: Duties::map(&files)?,
             journals,
+            stderrs,
+            stderr_tail: options.stderr_tail,
             bell_fd: bell.as_raw_fd(),
             tasks_fd: tasks_for_workers.as_raw_fd(),
             host_fd: host_pidfd.as_ref().map_or(-1, AsRawFd::as_raw_fd),
@@ -293,8 +305,10 @@ impl Pool {
             return Err(Error::new(Kind::Broken, "its nursery was killed before it began"));
         }
 
+        let files_of_stderr = files_of_stderr.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let cursors = readers.into_iter().zip(files_of_stderr).map(|(reader, stderr)| Cursor::new(reader, stderr)).collect();
         let parts =
-            Parts { pool_id, files, board, roll, readers, places, host_socket, bell, nursery_pid, nursery_pidfd, crew: None };
+            Parts { pool_id, files, board, roll, cursors, places, host_socket, bell, nursery_pid, nursery_pidfd, crew: None };
         Pool::of(&options, name, parts)
     }
 
@@ -314,9 +328,9 @@ impl Pool {
         let (bell, (host_socket, end)) = (fd::eventfd()?, socket::seqpacket_pair()?);
         Thread::current().store(&crew_roll.head.stage, stage::RUNNING, Relaxed);
         let crew = Some(Crew::new(code, arguments, crew_roll, end));
-        let (pool_id, nursery_pid, nursery_pidfd, readers) = (now(), 0, None, Vec::new());
+        let (pool_id, nursery_pid, nursery_pidfd, cursors) = (now(), 0, None, Vec::new());
         let _blocked = Blocked::all();
-        let parts = Parts { pool_id, files, board, roll, readers, places, host_socket, bell, nursery_pid, nursery_pidfd, crew };
+        let parts = Parts { pool_id, files, board, roll, cursors, places, host_socket, bell, nursery_pid, nursery_pidfd, crew };
         let pool = Pool::of(options, name, parts)?;
         pool.host.start_crew(options.workers)?;
         Ok(pool)
@@ -324,13 +338,13 @@ impl Pool {
 
     /// The host's side.
     fn of(options: &Options, name: &str, parts: Parts) -> Result<Pool> {
-        let Parts { pool_id, files, board, roll, readers, places, host_socket, bell, nursery_pid, nursery_pidfd, crew } = parts;
+        let Parts { pool_id, files, board, roll, cursors, places, host_socket, bell, nursery_pid, nursery_pidfd, crew } = parts;
         let files = Arc::new(files);
         let mut table = Table::new(files.clone(), board.clone(), options.max_pending);
         table.make_places(places);
         let peeks: Box<[OnceLock<Arc<Peek>>]> = (0..files.sizes.places).map(|_| OnceLock::new()).collect();
-        for (peek, reader) in peeks.iter().zip(&readers) {
-            let _ = peek.set(reader.peek.clone());
+        for (peek, cursor) in peeks.iter().zip(&cursors) {
+            let _ = peek.set(cursor.reader.peek.clone());
         }
         table.ready_at_once = options.host_loop;
         let gathering = if options.host_loop {
@@ -350,7 +364,7 @@ impl Pool {
             board,
             roll,
             peeks,
-            readers: Mutex::new(Readers { cursors: readers.into_iter().map(Cursor::new).collect(), batch: Vec::new() }),
+            readers: Mutex::new(Readers { cursors, batch: Vec::new() }),
             state: Mutex::new(State::new(table)),
             trace: Mutex::new(None),
             socket: PrivateFd::new(host_socket),
@@ -364,6 +378,7 @@ impl Pool {
             crash_window_ns: u64::from(options.crash_window_ms) * 1_000_000,
             worker_count: AtomicU32::new(options.workers),
             max_tasks: options.max_tasks,
+            stderr_tail: options.stderr_tail,
             resizing: Mutex::new(places),
             delivering: AtomicU32::new(0),
             freed: AtomicBool::new(false),
@@ -402,11 +417,15 @@ impl Host {
             let reader = Reader::new(journal::create()?)?;
             self.files.make_places(place, place + 1)?;
             let journal = reader.fd();
+            let stderr = if self.stderr_tail == 0 { None } else { Some(stderr::file()?) };
+            if let Some(stderr) = &stderr {
+                self.order_with(message::STDERR, place as i64, Some(stderr.as_raw_fd()))?;
+            }
             {
                 let mut readers = self.lock_readers()?;
                 if let Some(peek) = self.peeks.get(place).filter(|_| readers.cursors.len() == place) {
                     let _ = peek.set(reader.peek.clone());
-                    readers.cursors.push(Cursor::new(reader));
+                    readers.cursors.push(Cursor::new(reader, stderr));
                     self.lock()?.table.make_places(place + 1);
                     self.board.set_places(Thread::current(), place + 1);
                 }

@@ -14,6 +14,8 @@ pub const LOOK: u32 = 2;
 pub const CANCEL: u32 = 4;
 /// To the nursery: there is one more place, the argument; its journal comes along.
 pub const PLACE: u32 = 5;
+/// To the nursery, before that: the file for what is written to standard error there.
+pub const STDERR: u32 = 7;
 /// To the nursery: how many workers there are to be.
 pub const RESIZE: u32 = 6;
 /// To the host: the workers are there. The argument is the nursery's number.

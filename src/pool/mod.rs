@@ -13,6 +13,7 @@
 //! | [`journal`] | what a worker has done |
 //! | [`duty`] | what a worker is doing, and who decides how that ends |
 //! | [`worker`], [`task`] | a worker's life; a task as its function sees it |
+//! | [`stderr`] | what a worker writes to standard error, if its end is wanted |
 //! | [`roll`] | what the nursery tells of itself and of the processes that it forks |
 //! | [`message`] | what host and nursery tell each other through their socket |
 //! | [`crew`] | threads instead of workers and nursery |
@@ -106,6 +107,7 @@ pub mod memory;
 pub mod message;
 pub mod nursery;
 pub mod roll;
+pub mod stderr;
 pub mod stream;
 pub mod submit;
 pub mod table;

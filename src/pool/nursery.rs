@@ -16,6 +16,7 @@ use super::journal;
 use super::memory::Duties;
 use super::message::{self, Message, Received};
 use super::roll::{self, Roll, stage, step};
+use super::stderr;
 use super::task::{Code, Limits};
 use super::worker;
 use crate::process::Reason;
@@ -25,9 +26,10 @@ use crate::sys::descriptors::{self, Keep};
 use crate::sys::errno;
 use crate::sys::fork::{self, Forked};
 use crate::sys::nursery::{self as os, Credentials};
+use crate::sys::stderr::Sink;
 use crate::sys::thread::Thread;
 use crate::sys::wait::{self, Ending, Seen, Usage};
-use crate::sys::{Deadline, fd, now, pidfd, poll, process, signal, stdio};
+use crate::sys::{Deadline, fd, file, now, pidfd, poll, process, signal, stdio};
 use crate::timeout::Timeout;
 
 /// How long a worker may be stopped.
@@ -60,6 +62,9 @@ pub struct Nursery {
     pub duties: Duties,
     /// Descriptors, by their numbers: the host owns them, and in the copy the nursery does.
     pub journals: Vec<i32>,
+    /// See [`super::stderr`]; empty if nobody wants the end of it.
+    pub stderrs: Vec<i32>,
+    pub stderr_tail: u32,
     pub bell_fd: i32,
     pub tasks_fd: i32,
     pub host_fd: i32,
@@ -102,6 +107,8 @@ pub struct Child {
     stopped: u64,
     /// Killed by the nursery, and why.
     killed: Option<Reason>,
+    /// Where what it writes to standard error begins.
+    stderr_from: u64,
     /// It was told to leave once it has finished what it runs.
     leaves: bool,
     /// A task that is cancelled, and when it has to have ended.
@@ -133,6 +140,10 @@ struct Supervisor<'a> {
     /// Forks that failed in a row.
     fork_failures: u32,
     deaths_in_a_row: u32,
+    /// Where standard error goes.
+    sink: Sink,
+    /// Of the place that comes next.
+    stderr_of_next: Option<OwnedFd>,
     /// A worker has died, and what it has started may be left.
     has_orphans: bool,
     /// The memory of workers is not looked at before.
@@ -160,6 +171,11 @@ impl Nursery {
                 fd::close_number(journal);
             }
         }
+        for (index, &stderr) in self.stderrs.iter().enumerate() {
+            if index != place as usize {
+                fd::close_number(stderr);
+            }
+        }
         fd::close_number(self.socket.as_raw_fd());
         fd::close_number(self.child_signals.as_raw_fd());
         self.journals.get(place as usize).copied().unwrap_or(-1)
@@ -181,6 +197,7 @@ impl Nursery {
         process::set_name(c"tine-nursery");
         let children = std::mem::take(&mut self.children);
         let credentials = Credentials::of(self.host_pid).filter(|_| self.proc_is_ours);
+        let sink = if self.stderr_tail == 0 { Sink::Nowhere } else { Sink::of_this_process() };
         let mut supervisor = Supervisor {
             workers: self.workers,
             nursery: &mut self,
@@ -195,6 +212,8 @@ impl Nursery {
             backoff: 0,
             fork_failures: 0,
             deaths_in_a_row: 0,
+            sink,
+            stderr_of_next: None,
             has_orphans: false,
             look_again: 0,
             finished_at_death: 0,
@@ -348,6 +367,11 @@ impl Supervisor<'_> {
     /// The host has made one more place. Nothing is allocated: there was room from the beginning.
     fn add_place(&mut self, place: i64, journal: Option<OwnedFd>) {
         let Some(journal) = journal.filter(|_| place == self.children.len() as i64) else { return };
+        let stderr = self.stderr_of_next.take();
+        if self.nursery.stderr_tail != 0 {
+            let Some(stderr) = stderr.filter(|_| self.nursery.stderrs.len() < self.nursery.stderrs.capacity()) else { return };
+            self.nursery.stderrs.push(stderr.into_raw_fd());
+        }
         if self.children.len() < self.children.capacity() && self.nursery.journals.len() < self.nursery.journals.capacity() {
             self.children.push(Child::default());
             self.nursery.journals.push(journal.into_raw_fd());
@@ -431,8 +455,10 @@ impl Supervisor<'_> {
         let (Some(child), Some(latest)) = (self.children.get_mut(place), roll.latest.get(place)) else { return Ok(()) };
         let life = child.life.wrapping_add(1);
         let Some(line) = roll.line(place, life) else { return Ok(()) };
+        let stderr_from = self.nursery.stderrs.get(place).map_or(0, |&stderr| file::length(fd::inherited(stderr)));
         if let Some(duty) = self.nursery.duties.get(place) {
             duty::clear(w, duty);
+            w.store64(&duty.passed_on, stderr_from, Relaxed);
         }
         self.forks += 1;
         w.store(&line.worker, worker, Relaxed);
@@ -442,7 +468,7 @@ impl Supervisor<'_> {
             Forked::Child => worker::run(self.nursery, self.own_pid, place as u32, life, self.forks),
             Forked::Parent(pid) => pid,
         };
-        *child = Child { pid, life, worker, ..Child::default() };
+        *child = Child { pid, life, worker, stderr_from, ..Child::default() };
         w.store(&line.pid, pid as u32, Relaxed);
         // SYNC POINT: life (release). The process waits for it, so nothing of it is seen before its name.
         w.store(&line.life, life, Release);
@@ -509,6 +535,10 @@ impl Supervisor<'_> {
         let (life, leaves) = (child.life, child.leaves);
         let peak_rss_bytes = Some(usage.peak_rss_bytes).filter(|&peak| peak > self.inherited_rss).unwrap_or(0);
         roll::write_exit(self.w, line, ending, ordered, Usage { peak_rss_bytes, ..usage });
+        if let (Some(&stderr), Some(duty)) = (self.nursery.stderrs.get(place), self.nursery.duties.get(place)) {
+            let end = stderr::pass_on_rest(self.w, stderr, duty, child.stderr_from, self.sink);
+            self.w.store64(&line.stderr_end, end, Relaxed);
+        }
         self.w.store(&line.end_unit, journal::end_unit(journals[place]), Relaxed);
         // SYNC POINT: life (release): its end is there, and nothing of it comes any more.
         self.w.store(&line.life, life, Release);
@@ -547,6 +577,7 @@ impl Supervisor<'_> {
                     match kind {
                         message::TERMINATE => self.begin_shutdown(argument),
                         message::CANCEL => self.cancel(argument as u64),
+                        message::STDERR => self.stderr_of_next = carried,
                         message::PLACE => self.add_place(argument, carried),
                         message::RESIZE => self.resize(argument as u32),
                         _ => {}

@@ -424,7 +424,7 @@ impl Table {
     }
 
     /// The process in `place` is dead, and all that it wrote was taken in. `partial` is what it left of a chunk.
-    pub fn retire(&mut self, w: Thread, place: u32, death: ExitInfo, kind: Kind, partial: Option<Filled>) {
+    pub fn retire(&mut self, w: Thread, place: u32, death: ExitInfo, kind: Kind, partial: Option<Filled>, tail: Option<Vec<u8>>) {
         let Some(worker) = self.workers.get_mut(place as usize) else { return };
         let WorkerState { running, pid, chunk, .. } = *worker;
         let (died, at) = (*worker, if self.trace.is_some() { now() } else { 0 });
@@ -433,7 +433,7 @@ impl Table {
             let Slot { attempt, attempts, flags, .. } = self.slots[slot as usize];
             let again = kind == Kind::WorkerDied && attempt < attempts && flags & flags::CANCELLED == 0;
             let length = partial.as_ref().map_or(0, |partial| partial.len());
-            let outcome = Outcome::new(Some(kind), 0, pid).with_data(partial, length).with_death(death);
+            let outcome = Outcome::new(Some(kind), 0, pid).with_data(partial, length).with_death(death).with_tail(tail);
             if chunk.is_some() && finished_items(&outcome, usize::MAX) > 0 {
                 self.finished += 1;
             }

@@ -12,6 +12,7 @@ use super::board::{Holder, Taken, phase};
 use super::duty::{self, End};
 use super::journal::{Consumed, Entry, UNIT, Writer, flag, seed};
 use super::nursery::{LOOK_AT_MEMORY_NS, Nursery};
+use super::stderr::Stderr;
 use super::task::{Limits, Task, consumed, flags};
 use crate::process::children;
 use crate::process::foreign;
@@ -50,6 +51,8 @@ struct Worker<'a> {
     alarm_fd: i32,
     /// A descriptor of the task memory, for arguments that are not mapped.
     tasks_fd: i32,
+    /// If the host wants its end.
+    stderr: Option<Stderr>,
     /// The sleep of the host's delivery thread that this worker has already ended.
     rung: u32,
     /// Whether this worker is in the set of those that search.
@@ -92,9 +95,10 @@ pub(super) fn run(nursery: &Nursery, parent: i32, place: u32, life: u32, number:
     let w = Thread::current();
     let Some(duty) = nursery.duties.get(place as usize) else { fork::exit_now(DISABLED) };
     let line = nursery.worker_roll.line(place as usize, life);
+    let stderr = nursery.stderrs.get(place as usize).map(|&file| Stderr::new(os::move_up(file), nursery.stderr_tail));
     let (rung, searching, laps, tasks) = (0, false, 0, 0);
     let worker =
-        Worker { w, nursery, parent, place, life, duty, line, laps, tasks, bell_fd, alarm_fd, tasks_fd, rung, searching };
+        Worker { w, nursery, parent, place, life, duty, line, laps, tasks, bell_fd, alarm_fd, tasks_fd, stderr, rung, searching };
     let unit = worker.wait_until_on_roll();
     match &nursery.signals {
         Some(signals) => signals.restore(),
@@ -142,6 +146,7 @@ impl Worker<'_> {
             }
         };
         stdio::flush_at_end();
+        self.pass_on_stderr();
         // What the initializer did (setuid clears it) must not make an orphan of this worker.
         self.check_nursery();
         let _ = journal.append(Entry { flags: flag::READY, ..Entry::default() }, &[], self.consumed());
@@ -156,6 +161,8 @@ impl Worker<'_> {
             self.work(&task);
         }
         call_user(|| self.nursery.code.finalize(state));
+        stdio::flush_at_end();
+        self.pass_on_stderr();
         self.write(&task, Entry { flags: flag::LEFT, ..Entry::default() });
         leave(0)
     }
@@ -200,6 +207,11 @@ impl Worker<'_> {
             let Some(taken) = taken else { return };
             last = self.run(task, taken, last.take());
             self.tasks += 1;
+            if self.stderr.as_ref().is_some_and(Stderr::has_more) {
+                // Told first: where it goes there may be somebody who takes his time.
+                self.write_last(task, last.take());
+                self.pass_on_stderr();
+            }
             if round % TASKS_PER_LOOK == TASKS_PER_LOOK - 1 && process::parent_pid() != self.parent {
                 fork::exit_now(ORPHANED);
             }
@@ -240,6 +252,14 @@ impl Worker<'_> {
                     board.cancel_sleep(self.w, self.place);
                 }
             }
+        }
+    }
+
+    /// What the host and the host's user would have seen by now.
+    fn pass_on_stderr(&mut self) {
+        let all_is_read = self.consumed().is_some();
+        if let Some(stderr) = &mut self.stderr {
+            stderr.pass_on(self.w, self.duty, all_is_read);
         }
     }
 

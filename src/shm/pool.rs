@@ -155,7 +155,8 @@ pub struct RollLine {
     pub system_us: Word64,
     /// 0 = unknown.
     pub peak_rss_bytes: Word64,
-    rest2: Word64,
+    /// Where what it wrote to standard error ends: see `pool::stderr`.
+    pub stderr_end: Word64,
 }
 
 /// What a process of the pool is doing: written by it and by the nursery. Of those in other places no process has it.
@@ -168,7 +169,9 @@ pub struct Duty {
     pub task: Word64,
     /// When it began, on the monotonic clock; 0 = nobody wants to know.
     pub began: Word64,
-    rest: [Word64; 5],
+    /// How much of what it wrote to standard error it has passed on.
+    pub passed_on: Word64,
+    rest: [Word64; 4],
 }
 
 /// The head of a chunk's results: written by the worker that runs it, while it runs it.

@@ -32,6 +32,7 @@ pub mod shared_file;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod stderr;
 pub mod stdio;
 pub mod thread;
 pub mod tsan;
