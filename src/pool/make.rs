@@ -43,8 +43,10 @@ const PLACES_LEAVING: usize = 8;
 const WORKERS_MAX: u32 = (PROCESSES_MAX - PLACES_BESIDE) as u32;
 const PENDING_MAX: usize = 1 << 24;
 const PENDING: usize = 65_536;
-/// Bytes of arguments of middling length; longer ones, and those that find no room there, lie behind.
+/// Bytes of arguments of middling length; longer ones, and those that find no room there, lie behind, each in pages of its own. So
+/// there are at least so many for each task. Addresses only: the memory is made with use.
 const ARENA: usize = 64 << 20;
+const ARENA_PER_TASK: usize = 256;
 const BUDGET: u32 = 16;
 const WINDOW_MS: u32 = 30_000;
 /// How long a nursery may take to begin: it forks its workers in that time.
@@ -161,7 +163,8 @@ impl Options {
     }
 
     fn sizes(&self) -> Sizes {
-        Sizes { slots: self.max_pending.next_power_of_two(), places: PROCESSES_MAX, arena: ARENA }
+        let slots = self.max_pending.next_power_of_two();
+        Sizes { slots, places: PROCESSES_MAX, arena: ARENA.max(slots * ARENA_PER_TASK) }
     }
 }
 
