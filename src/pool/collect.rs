@@ -85,7 +85,14 @@ impl Host {
             let mut state = self.lock()?;
             for (place, cursor) in cursors.iter().enumerate().filter(|(_, cursor)| cursor.born) {
                 let Some(line) = self.roll.line(place, cursor.life) else { continue };
-                state.table.begin_life(place as u32, w.load(&line.pid, Relaxed) as i32, w.load(&line.worker, Relaxed));
+                let (pid, number) = (w.load(&line.pid, Relaxed) as i32, w.load(&line.worker, Relaxed));
+                let replaces = number != 0 && state.table.workers.get(place).is_some_and(|worker| worker.number == 0);
+                // The first worker of the first life of its place is no other's successor.
+                if replaces && (cursor.life > 1 || place as u32 + 1 != number) {
+                    let note = format!("{}: process {pid} is worker {} now", self.name, number - 1);
+                    state.notes.push((Level::Info, note));
+                }
+                state.table.begin_life(place as u32, pid, number);
             }
             for (place, entry, result) in batch.drain(..) {
                 state.table.apply(place, &entry, result);

@@ -13,7 +13,7 @@ static int32_t check_bytes(const void *arg, size_t len, tine_task_t *task) {
 }
 TEST_WITHIN(pending_tasks_need_memory_as_they_come, 60) {
     const char *asked = getenv("TINE_TEST_TASKS");
-    const int count = asked != NULL ? atoi(asked) : 50000;
+    const int count = asked != NULL ? atoi(asked) : under_valgrind() ? 3000 : 50000;
     tine_pool_options_t of_pool = TINE_POOL_OPTIONS_INIT;
     tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT;
     if (kilobytes("RssShmem:") == 0 && field_of(getpid(), "RssShmem:")[0] == 0) SKIP("the kernel does not tell");

@@ -1,4 +1,4 @@
-/* The file that tells what a pool's workers did when. */
+/* What a pool tells of itself: the file of what its workers did when, and the log. */
 #include <sys/stat.h>
 #include "json.h"
 #include "pool_tools.h"
@@ -144,7 +144,7 @@ TEST(a_trace_ends_when_told_and_another_begins) {
 }
 
 TEST(nothing_is_lost_of_many_tasks) {
-    enum { COUNT = 60000 };
+    const int COUNT = under_valgrind() ? 9000 : 30000;
     choose_path();
     tine_pool_t *pool = pool_of(2);
     CHECK_OK(tine_pool_trace(pool, path));
@@ -154,6 +154,36 @@ TEST(nothing_is_lost_of_many_tasks) {
     CHECK_INT(seen.slices, COUNT);
     CHECK(seen.queued == 0 && seen.running == 0);
     unlink(path);
+}
+
+static int deaths_logged, successors_logged, overdue_logged;
+static void log_it(int32_t level, const char *message, void *user_data) {
+    CHECK(level >= TINE_LOG_ERROR && level <= TINE_LOG_DEBUG && strstr(message, "pool \"logged\"") != NULL);
+    CHECK(user_data == &deaths_logged);
+    __atomic_fetch_add(&deaths_logged, strstr(message, "ended: signal 9") != NULL, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&overdue_logged, strstr(message, "running time was over") != NULL, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&successors_logged, strstr(message, "is worker 0 now") != NULL, __ATOMIC_SEQ_CST);
+}
+TEST(the_log_tells_of_deaths_and_successors_and_running_times) {
+    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+    tine_submit_options_t limited = TINE_SUBMIT_OPTIONS_INIT;
+    share();
+    tine_set_log(log_it, &deaths_logged);
+    options.workers = 1, options.name = "logged";
+    tine_pool_t *pool = pool_with(&options);
+    for (int i = 0; i < 3; i++) {
+        tine_result_t *result = apply(pool, die, &(int){ BY_KILL }, sizeof i);
+        check_death(result, BY_KILL);
+        tine_result_free(result);
+        tine_result_free(apply(pool, do_nothing, NULL, 0));
+    }
+    limited.timeout_ms = 10;
+    CHECK_STATUS(end_of(submit_with(pool, wait_at_gate, NULL, 0, &limited)), TINE_ETIMEDOUT);
+    tine_result_free(apply(pool, do_nothing, NULL, 0));
+    end_pool(pool);
+    CHECK_INT(deaths_logged, 3);
+    CHECK_INT(overdue_logged, 1);
+    CHECK_INT(successors_logged, 4);
 }
 
 TEST_PROGRAM(traced_and_killed) {
