@@ -184,11 +184,6 @@ pub(super) fn no_name(name: *const c_char) -> Result<()> {
     if name.is_null() { Ok(()) } else { Err(Error::invalid("options.name: an object inside a block has no name of its own")) }
 }
 
-/// Flags that this version knows and does not have.
-pub(super) fn not_yet_flags(flags: u32, flag: u32, name: &str) -> Result<()> {
-    if flags & flag == 0 { Ok(()) } else { super::guard::not_yet(name) }
-}
-
 /// The length of `count` things of `size` bytes.
 pub(super) fn product(size: usize, count: usize, name: &'static str) -> Result<usize> {
     let product = size.checked_mul(count).filter(|&product| product <= isize::MAX as usize);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::last_error;
 use super::status::{TINE_OK, TINE_OWNER_DIED, TINE_PIPE_HELD, tine_status_t};
-use crate::error::{Error, Kind, Note, Result};
+use crate::error::{Note, Result};
 
 thread_local! {
     /// How many guards are on this thread's stack. Const and without Drop.
@@ -67,11 +67,6 @@ pub(super) fn release(body: impl FnOnce()) {
         body();
         Ok(())
     });
-}
-
-/// For what the header promises and this version does not have yet.
-pub(super) fn not_yet<T>(function: &str) -> Result<T> {
-    Err(Error::new(Kind::NotSupported, format!("{function}: not in this version")))
 }
 
 /// Runs `body`; its failure, or panic, is this thread's last error. `AssertUnwindSafe`: see the head of this file.

@@ -26,7 +26,7 @@ pub const TINE_ENOSPC: tine_status_t = -4;
 pub const TINE_ESYS: tine_status_t = -5;
 /// The library failed; the message says where. The object may refuse from now on.
 pub const TINE_EPANIC: tine_status_t = -6;
-/// Not supported here, or not in this version.
+/// Not supported here.
 pub const TINE_ENOTSUP: tine_status_t = -7;
 /// Not permitted, or the wrong direction of a pipe.
 pub const TINE_EPERM: tine_status_t = -8;
