@@ -14,6 +14,8 @@ use crate::timeout::Timeout;
 
 /// How long a fork waits for them.
 const WAIT_MS: u64 = 1_000;
+/// How long a fork lets those go first who wait for others: forks that overlap would keep them out for ever.
+const TURN_MS: u64 = 100;
 
 #[derive(Default)]
 struct Gate {
@@ -21,6 +23,8 @@ struct Gate {
     threads: u32,
     /// Those of them that are inside.
     inside: u32,
+    /// Those of them that want to be.
+    waiting: u32,
     /// Forks under way.
     closed: u32,
 }
@@ -46,11 +50,22 @@ impl Member {
 
     /// Waits while somebody forks; then the thread is inside until the answer is dropped.
     pub fn enter(&self) -> Inside {
+        let (mut waits, mut waited) = (false, false);
         wait_until(&Deadline::new(Timeout::Forever), |gate| {
             let open = gate.closed == 0;
             gate.inside += u32::from(open);
+            if waits && open {
+                gate.waiting -= 1;
+            } else if !waits && !open {
+                gate.waiting += 1;
+            }
+            waits = !open;
+            waited |= waits;
             open
         });
+        if waited {
+            tell();
+        }
         INSIDE.set(true);
         Inside(())
     }
@@ -90,6 +105,7 @@ pub struct Closed(());
 
 /// Closes the gate for a fork. A callback that forks is inside itself, and does not wait for itself.
 pub fn close() -> Result<Closed> {
+    wait_until(&Deadline::new(Timeout::Millis(TURN_MS)), |gate| gate.waiting == 0);
     GATE.with(|gate| gate.closed += 1);
     let closed = Closed(());
     let own = u32::from(INSIDE.get());

@@ -11,6 +11,9 @@ static int32_t reply_length(const void *arg, size_t length, tine_task_t *task) {
     return tine_task_reply(task, &length, sizeof length);
 }
 
+/* A fork waits a second for the library's own threads; where a processor has much to do that may not be enough. */
+#define UNTIL_NOT_BUSY(status, call) do status = (call); while (status == TINE_EBUSY)
+
 /* ---- Each kind of call, once ---- */
 static void use_queue(void) {
     tine_queue_t *queue = NULL;
@@ -63,7 +66,9 @@ static void use_memory(void) {
 static void use_function(void) {
     tine_process_t *process = NULL;
     int32_t code = 1000;
-    CHECK_OK(tine_process_start(give_back, (void *)3, NULL, &process));
+    tine_status_t status;
+    UNTIL_NOT_BUSY(status, tine_process_start(give_back, (void *)3, NULL, &process));
+    CHECK_STATUS(status, TINE_OK);
     CHECK_OK(tine_process_join(process, TINE_FOREVER));
     CHECK_OK(tine_process_exit_code(process, &code));
     CHECK_INT(code, 3);
@@ -86,8 +91,10 @@ static void use_tree(void) {
     const char *argv[] = { "true", NULL };
     tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
     int32_t code = 1000;
+    tine_status_t status;
     options.flags = TINE_SPAWN_KILL_TREE;
-    CHECK_OK(tine_process_call(argv, &options, TINE_FOREVER, &code));
+    UNTIL_NOT_BUSY(status, tine_process_call(argv, &options, TINE_FOREVER, &code));
+    CHECK_STATUS(status, TINE_OK);
     CHECK_INT(code, 0);
 }
 static void apply(tine_pool_t *pool) {
@@ -124,7 +131,7 @@ static void use_pool_of_host(void) { apply(pool_of_host); }
 static void *repeat(void *use) {
     void (*body)(void);
     memcpy(&body, use, sizeof body);
-    while (inside()) body();
+    while (inside()) body(), poll(NULL, 0, 1);
     return NULL;
 }
 
@@ -140,7 +147,8 @@ TEST_WITHIN(a_child_of_a_host_with_threads_can_use_everything, 60) {
     CHECK_OK(tine_process_spawn(argv, NULL, &inherited));
     for (int i = 0; i < COUNT; i++) CHECK_INT(pthread_create(&threads[i], NULL, repeat, (void *)(uintptr_t)&uses[i]), 0);
     for (int round = 0; round < (under_valgrind() ? 2 : 12); round++) {
-        const pid_t pid = round % 2 ? (pid_t)tine_fork() : fork();
+        pid_t pid;
+        UNTIL_NOT_BUSY(pid, round % 2 ? (pid_t)tine_fork() : fork());
         CHECK(pid >= 0);
         if (pid == 0) {
             for (int i = 0; i < COUNT - 1; i++) uses[i]();
