@@ -271,9 +271,12 @@ impl Child {
         sys::failure(errno, format_args!("process {}: signal {signal}", self.pid))
     }
 
-    /// TERM, a grace, KILL; without a grace KILL; answers whether it ended. Of one that leads a group the whole group, also when it has ended itself.
+    /// TERM, a grace, KILL; without a grace KILL; answers whether it ended. Of one that leads a group the whole group, also when it has
+    /// ended itself.
     pub(super) fn stop(&self, grace: &Deadline) -> Result<bool> {
         let leads = matches!(self.what, What::Command(Command { leads: true, .. }));
+        // Also a leader that has ended: it is not reaped before its group is gone.
+        let _pin = leads.then(|| self.pin());
         let ended = self.try_reap().is_some();
         if ended && !leads {
             return Ok(true);
@@ -283,7 +286,6 @@ impl Child {
         }
         let polite = !grace.is_try();
         if leads {
-            let _pin = self.pin();
             if polite {
                 self.send_to_group(signal::TERM)?;
             }

@@ -907,6 +907,43 @@ TEST(a_member_of_the_group_has_the_grace_that_its_leader_has_no_need_of) {
     CHECK_INT(finish(process), -SIGTERM);
 }
 
+static void *stop_in_thread(void *process) { return tine_process_stop(process, 10000) == TINE_OK ? process : NULL; }
+static void *signal_in_thread(void *process) {
+    while (tine_process_is_alive(process))
+        if (tine_process_signal(process, SIGCONT) != TINE_OK) return NULL;
+    return process;
+}
+TEST(threads_may_join_and_signal_and_stop_one_group_at_once) {
+    for (int round = 0; round < (under_valgrind() ? 2 : 10); round++) {
+        static void *(*const actions[])(void *) = { join_in_thread, stop_in_thread, signal_in_thread, stop_in_thread, join_in_thread, signal_in_thread };
+        pthread_t threads[6];
+        pid_t descendant;
+        int32_t code;
+        tine_process_t *process = spawn_family("sleep 1000 & echo $!; wait", TINE_SPAWN_NEW_GROUP, &descendant);
+        for (int i = 0; i < 6; i++) CHECK_INT(pthread_create(&threads[i], NULL, actions[(i + round) % 6], process), 0);
+        for (int i = 0; i < 6; i++) {
+            void *result = NULL;
+            pthread_join(threads[i], &result);
+            CHECK(result == process);
+        }
+        CHECK_OK(tine_process_exit_code(process, &code));
+        CHECK_INT(code, -SIGTERM);
+        CHECK(await_gone(descendant, 10));
+        tine_process_free(process);
+        CHECK_INT(test_count_children(), 0);
+    }
+}
+
+TEST(stop_reaches_what_outlived_its_leader) {
+    pid_t descendant;
+    tine_process_t *process = spawn_family("sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1000; done' & exit 3", TINE_SPAWN_NEW_GROUP, &descendant);
+    siginfo_t info;
+    CHECK_INT(waitid(P_PID, (id_t)tine_process_pid(process), &info, WEXITED | WNOWAIT), 0);
+    CHECK_OK(tine_process_stop(process, 20));
+    CHECK(await_gone(descendant, 10));
+    CHECK_INT(finish(process), 3);
+}
+
 TEST(call_runs_a_command_to_its_end) {
     tine_spawn_options_t options = defaults;
     int32_t code = -1000;
