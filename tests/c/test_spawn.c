@@ -219,7 +219,8 @@ TEST(what_cannot_start_says_at_which_step) {
     REFUSE_SPAWN(ARGV("/tmp"), TINE_EACCES, EACCES, "exec of \"/tmp\"");
     REFUSE_SPAWN(ARGV(plain), TINE_EACCES, EACCES, "exec");
     REFUSE_SPAWN(ARGV(data), TINE_ESYS, ENOEXEC, "exec");
-    if (!under_valgrind()) REFUSE_SPAWN(ARGV(script), TINE_ENOENT, ENOENT, "interpreter"); /* there it is a crash */
+    const int crashes = under_valgrind(); /* where exec(2) fails late */
+    if (!crashes) REFUSE_SPAWN(ARGV(script), TINE_ENOENT, ENOENT, "interpreter");
     REFUSE_SPAWN(ARGV("/dev/null/x"), TINE_ENOTDIR, ENOTDIR, "exec");
     bad.executable = "/nonexistent/y";
     REFUSE_SPAWN(ARGV("true"), TINE_ENOENT, ENOENT, "exec of \"/nonexistent/y\"");
@@ -228,10 +229,10 @@ TEST(what_cannot_start_says_at_which_step) {
     bad.cwd = "/dev/null";
     REFUSE_SPAWN(ARGV("true"), TINE_ENOTDIR, ENOTDIR, "chdir");
     memset(long_text, 'x', sizeof long_text - 1);
-    REFUSE_SPAWN(ARGV("true", long_text), TINE_ESYS, E2BIG, "exec");
+    if (!crashes) REFUSE_SPAWN(ARGV("true", long_text), TINE_ESYS, E2BIG, "exec");
     long_text[100 << 10] = 0;
     for (int i = 1; i < 39; i++) long_argv[i] = long_text;
-    if (sysconf(_SC_ARG_MAX) < 39 * (100 << 10)) REFUSE_SPAWN(long_argv, TINE_ESYS, E2BIG, "exec");
+    if (!crashes && sysconf(_SC_ARG_MAX) < 39 * (100 << 10)) REFUSE_SPAWN(long_argv, TINE_ESYS, E2BIG, "exec");
 
     REFUSE_SPAWN(NULL, TINE_EINVAL, 0, "argv is NULL");
     REFUSE_SPAWN((const char *const[]){ NULL }, TINE_EINVAL, 0, "argv is empty");
