@@ -470,6 +470,53 @@ TEST_PROGRAM(lists_its_descriptors) {
     }
 }
 
+TEST_PROGRAM(tells_its_files) {
+    struct stat file;
+    for (int fd = 0; fd < 64; fd++)
+        if (fstat(fd, &file) == 0) printf(" %d=%lu ", fd, (unsigned long)file.st_ino);
+}
+static unsigned draw(unsigned below) { /* the same numbers in every run */
+    static uint32_t state = 2463534242;
+    state ^= state << 13, state ^= state >> 17, state ^= state << 5;
+    return state % below;
+}
+TEST(any_map_of_descriptors_arrives) {
+    const int own = !has_pidfd() || under_valgrind(); /* without pidfds it holds an exit pipe */
+    for (int round = 0; round < (under_valgrind() ? 5 : 60); round++) {
+        tine_spawn_options_t options = defaults;
+        tine_fd_map_t map[20];
+        int opened[20], entries = 0;
+        ino_t inodes[64] = { 0 };
+        struct stat file;
+        for (int i = 0; i < 20; i++) {
+            int ends[2];
+            make_pipe(ends);
+            const int high = fcntl(ends[draw(2)], F_DUPFD_CLOEXEC, 100);
+            close(ends[0]), close(ends[1]);
+            opened[i] = 3 + (int)draw(60);
+            CHECK_INT(dup3(high, opened[i], draw(2) ? O_CLOEXEC : 0), opened[i]);
+            close(high);
+        }
+        options.fds = map;
+        for (unsigned i = draw(20); i > 0; i--) {
+            const int fd = opened[draw(20)], as = 3 + (int)draw(60);
+            if (inodes[as] != 0) continue;
+            CHECK_INT(fstat(fd, &file), 0);
+            inodes[as] = file.st_ino, map[options.fd_count].fd = fd, map[options.fd_count++].as = as;
+        }
+        options.stdin_mode = TINE_STDIO_PIPE, options.stderr_mode = TINE_STDIO_NULL;
+        const char *text = output_with(PROGRAM(tells_its_files), options);
+        for (const char *at = text; *at != 0; at++) entries += *at == '=';
+        CHECK_INT(entries, 3 + (int)options.fd_count + own);
+        for (int fd = 3; fd < 64; fd++) {
+            char entry[40];
+            snprintf(entry, sizeof entry, " %d=%lu ", fd, (unsigned long)inodes[fd]);
+            CHECK(inodes[fd] == 0 || strstr(text, entry) != NULL);
+        }
+        for (int i = 0; i < 20; i++) close(opened[i]);
+    }
+}
+
 static int count_lines(const char *text) {
     int lines = 0;
     for (; *text != 0; text++) lines += *text == '\n';
