@@ -131,53 +131,68 @@ impl Conversation {
     }
 
     fn exchange(&mut self, child: &Child, input: &mut &[u8], keep: Keep, deadline: &Deadline) -> Result<Note> {
-        let mut drain: Option<Drain> = None;
         // Set while the descriptor of the command's end is readable although it has not ended.
         let mut nap: Option<u64> = None;
         loop {
             if input.is_empty() {
                 self.stdin = None;
             }
-            let exit = if nap.is_none() && drain.is_none() { child.fd() } else { -1 };
-            let reading = [self.stdout.number(), self.stderr.number(), exit];
-            let limit = match (&drain, nap) {
-                (Some(drain), _) => drain.end.clone(),
-                (None, Some(nap)) => deadline.at_most(nap),
-                (None, None) if child.may_tell_late() => deadline.at_most(NAP_MOST_MS),
-                (None, None) => deadline.clone(),
+            let exit = if nap.is_none() { child.fd() } else { -1 };
+            let limit = match nap {
+                Some(nap) => deadline.at_most(nap),
+                None if child.may_tell_late() => deadline.at_most(NAP_MOST_MS),
+                None => deadline.clone(),
             };
-            let ready = poll::readable_or_writable(&reading, number(&self.stdin), &limit)?;
+            let ready =
+                poll::readable_or_writable(&[self.stdout.number(), self.stderr.number(), exit], number(&self.stdin), &limit)?;
 
-            if drain.is_none() {
-                let rung = ready & EXIT != 0;
-                if (rung || nap.is_some() || child.may_tell_late()) && child.try_reap().is_some() {
-                    // Nobody is there to read it.
-                    self.stdin = None;
-                    drain = Some(Drain::new(deadline, &self.stdout, &self.stderr));
-                } else if rung || nap.is_some() {
-                    nap = Some(nap.map_or(NAP_MS, |nap| (nap * 2).min(NAP_MOST_MS)));
-                }
+            let rung = ready & EXIT != 0;
+            if (rung || nap.is_some() || child.may_tell_late()) && child.try_reap().is_some() {
+                // Nobody is there to read it.
+                self.stdin = None;
+                return self.drain(keep, deadline);
             }
-            let owed = drain.as_mut().map(|drain| &mut drain.owed);
-            let [owed_stdout, owed_stderr] = owed.map_or([None, None], |[stdout, stderr]| [Some(stdout), Some(stderr)]);
-            let (stdout, stderr) = (ready & STDOUT != 0 || owed_stdout.is_some(), ready & STDERR != 0 || owed_stderr.is_some());
-            if stdout {
-                self.stdout.read("stdout", keep.stdout, owed_stdout)?;
+            if rung || nap.is_some() {
+                nap = Some(nap.map_or(NAP_MS, |nap| (nap * 2).min(NAP_MOST_MS)));
             }
-            if stderr {
-                self.stderr.read("stderr", keep.stderr, owed_stderr)?;
-            }
+            self.read(ready, keep)?;
             if ready & STDIN != 0 {
                 self.write(input)?;
             }
-
-            match &drain {
-                Some(_) if self.stdout.fd.is_none() && self.stderr.fd.is_none() => return Ok(Note::None),
-                Some(drain) if drain.is_over() => return Ok(Note::PipeHeld),
-                None if deadline.passed() => return Err(Error::new(Kind::TimedOut, "process: it has not ended in time")),
-                _ => {}
+            if deadline.passed() {
+                return Err(Error::new(Kind::TimedOut, "process: it has not ended in time"));
             }
         }
+    }
+
+    /// The command has ended: everything that it wrote is there.
+    fn drain(&mut self, keep: Keep, deadline: &Deadline) -> Result<Note> {
+        let end = deadline.at_most(DRAIN_MS);
+        loop {
+            // The first time this reads what the command left; the last time it makes sure that no end of file lies behind it, however
+            // late this thread comes.
+            let last = end.passed();
+            self.stdout.read_out("stdout", keep.stdout)?;
+            self.stderr.read_out("stderr", keep.stderr)?;
+            let fds = [self.stdout.number(), self.stderr.number(), -1];
+            if fds == [-1; 3] {
+                return Ok(Note::None);
+            }
+            if last {
+                return Ok(Note::PipeHeld);
+            }
+            poll::readable_or_writable(&fds, -1, &end)?;
+        }
+    }
+
+    fn read(&mut self, ready: u64, keep: Keep) -> Result<()> {
+        if ready & STDOUT != 0 {
+            self.stdout.read("stdout", keep.stdout)?;
+        }
+        if ready & STDERR != 0 {
+            self.stderr.read("stderr", keep.stderr)?;
+        }
+        Ok(())
     }
 
     fn keep_input(&mut self, rest: &[u8]) -> Result<Vec<u8>> {
@@ -209,35 +224,14 @@ impl Conversation {
     }
 }
 
-/// The time between the command's end and that of its output.
-struct Drain {
-    end: Deadline,
-    /// What stdout and stderr held when the command had ended: all that it can have left.
-    owed: [usize; 2],
-}
-
-impl Drain {
-    fn new(deadline: &Deadline, stdout: &Output, stderr: &Output) -> Drain {
-        Drain { end: deadline.at_most(DRAIN_MS), owed: [stdout.waiting(), stderr.waiting()] }
-    }
-
-    fn is_over(&self) -> bool {
-        self.owed == [0, 0] && self.end.passed()
-    }
-}
-
 impl Output {
     fn number(&self) -> i32 {
         number(&self.fd)
     }
 
-    fn waiting(&self) -> usize {
-        self.fd.as_ref().map_or(0, pipe::length)
-    }
-
-    /// Reads once. Counts down what the command left, if it has ended.
-    fn read(&mut self, name: &str, keep: bool, owed: Option<&mut usize>) -> Result<()> {
-        let Some(fd) = &self.fd else { return Ok(()) };
+    /// Reads once.
+    fn read(&mut self, name: &str, keep: bool) -> Result<Moved> {
+        let Some(fd) = &self.fd else { return Ok(Moved::End) };
         let room = if keep { self.most - self.kept.length() } else { 0 };
         let moved = match room {
             0 => pipe::discard(fd),
@@ -246,20 +240,20 @@ impl Output {
                 pipe::read_to(fd, &mut self.kept, room)
             }
         };
-        let left = match moved {
-            Ok(Moved::Bytes(length)) => owed.as_ref().map_or(0, |owed| owed.saturating_sub(length)),
-            Ok(Moved::Nothing) => 0,
-            Ok(Moved::End) => {
-                self.fd = None;
-                0
+        if !matches!(moved, Ok(Moved::Bytes(_) | Moved::Nothing)) {
+            self.fd = None;
+        }
+        moved.map_err(|errno| sys::failure(errno, format_args!("process: reading its {name}")))
+    }
+
+    /// Reads what lies there at this moment, and looks behind it.
+    fn read_out(&mut self, name: &str, keep: bool) -> Result<()> {
+        let mut left = self.fd.as_ref().map_or(0, pipe::length);
+        while let Moved::Bytes(length) = self.read(name, keep)? {
+            if left == 0 {
+                break;
             }
-            Err(errno) => {
-                self.fd = None;
-                return Err(sys::failure(errno, format_args!("process: reading its {name}")));
-            }
-        };
-        if let Some(owed) = owed {
-            *owed = left;
+            left = left.saturating_sub(length);
         }
         Ok(())
     }
