@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bytes;
 mod objects;
 mod scribble;
 
@@ -22,16 +23,16 @@ use objects::{Call, KINDS, Kind};
 use scribble::{Canary, Pattern};
 use support::arguments::Arguments;
 use support::child::{Child, End};
+use support::random::Random;
 use support::{arena, clock, confine, host, rest};
 
 /// Calls that one trial reports.
 const CALLS: usize = 512;
 /// So many looks in a row must find a user asleep that is said to wait: a tenth of a second.
 const LOOKS: u32 = 200;
-/// A panic that was caught is a crash that was hidden.
-const TINE_EPANIC: i32 = -6;
-const LOWEST_STATUS: i32 = -33;
-const HIGHEST_STATUS: i32 = 2;
+/// Inputs of each target of `bytes`; so many in one process.
+const INPUTS: u64 = 120;
+const INPUTS_AT_ONCE: u64 = 40;
 
 /// When the garbage is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,7 @@ fn main() {
     let arguments = Arguments::read();
     if arguments.has("--list") {
         KINDS.iter().for_each(|kind| println!("hostile.{}: test", kind.name));
+        bytes::TARGETS.iter().for_each(|(name, _)| println!("hostile.bytes, {name}: test"));
         return;
     }
     objects::begin();
@@ -94,6 +96,18 @@ fn run(arguments: &Arguments, full: bool) -> i32 {
             kind.name
         );
     }
+    for &(name, target) in bytes::TARGETS.iter().filter(|(name, _)| arguments.select(&format!("hostile.bytes, {name}"))) {
+        let start = Instant::now();
+        let inputs = if full { INPUTS * 20 } else { INPUTS };
+        for first in (0..inputs).step_by(INPUTS_AT_ONCE as usize) {
+            confine::label(&format!("bytes, {name}, from {first} on"));
+            if let Some(text) = try_inputs(target, first, report.at) {
+                failures += 1;
+                println!("hostile: bytes, {name}: FAILED: {text}");
+            }
+        }
+        println!("hostile: bytes, {name}: {inputs} inputs, {:.1} s", start.elapsed().as_secs_f64());
+    }
     objects::remove_names();
     if !bystander.is_running() {
         failures += 1;
@@ -101,6 +115,31 @@ fn run(arguments: &Arguments, full: bool) -> i32 {
     }
     println!("hostile: {}", if failures == 0 { "passed".into() } else { format!("FAILED ({failures} findings)") });
     i32::from(failures > 0)
+}
+
+/// Some of the fixed set, in a process of their own.
+fn try_inputs(target: fn(&[u8]), first: u64, at: &AtomicU32) -> Option<String> {
+    let mut user = Child::fork(|| {
+        limits();
+        for number in first..first + INPUTS_AT_ONCE {
+            at.store(number as u32, SeqCst);
+            let mut random = Random::new(number);
+            let input: Vec<u8> = (0..4 + random.below(200)).map(|_| random.next() as u8).collect();
+            target(&input);
+        }
+    });
+    let mut seen = (u32::MAX, Instant::now());
+    while user.is_running() {
+        let now = at.load(SeqCst);
+        if now != seen.0 {
+            seen = (now, Instant::now());
+        } else if seen.1.elapsed() > clock::patience() {
+            return Some(format!("input {now} hangs"));
+        }
+        clock::pause(1000);
+    }
+    let end = user.try_reap();
+    (end != Some(End::Code(0))).then(|| format!("input {} ends with {end:?}", at.load(SeqCst)))
 }
 
 /// One object, one user, one kind of garbage; what must not be, if it was.
@@ -137,10 +176,10 @@ fn trial(
         Some(End::Code(scribble::CANARY_DIED)) => return Some("private memory was written".into()),
         Some(End::Code(code)) => return Some(format!("{last} ends with code {code}")),
     }
-    report.statuses[..calls.min(CALLS)].iter().map(|status| status.load(SeqCst)).find_map(|status| {
-        let known = (LOWEST_STATUS..=HIGHEST_STATUS).contains(&status) && status != TINE_EPANIC;
-        (!known).then(|| format!("a call answers {status}"))
-    })
+    report.statuses[..calls.min(CALLS)]
+        .iter()
+        .map(|status| status.load(SeqCst))
+        .find_map(|status| (!bytes::is_status(status)).then(|| format!("a call answers {status}")))
 }
 
 /// What the user calls, in order.

@@ -17,9 +17,9 @@ use tine::ffi::event::{
 };
 use tine::ffi::handing_on::{
     tine_barrier_attach, tine_barrier_open, tine_barrier_token, tine_condition_attach, tine_condition_open, tine_condition_token,
-    tine_event_attach, tine_event_token, tine_lock_attach, tine_lock_token, tine_queue_attach, tine_queue_open, tine_queue_token,
-    tine_semaphore_attach, tine_semaphore_open, tine_semaphore_token, tine_shared_memory_attach, tine_shared_memory_open,
-    tine_shared_memory_token, tine_token_t, tine_unlink,
+    tine_event_attach, tine_event_open, tine_event_token, tine_lock_attach, tine_lock_open, tine_lock_token, tine_queue_attach,
+    tine_queue_open, tine_queue_token, tine_semaphore_attach, tine_semaphore_open, tine_semaphore_token,
+    tine_shared_memory_attach, tine_shared_memory_open, tine_shared_memory_token, tine_token_t, tine_unlink,
 };
 use tine::ffi::lock::{
     TINE_LOCK_RECURSIVE, tine_lock_acquire, tine_lock_free, tine_lock_is_held, tine_lock_new, tine_lock_options_t,
@@ -506,10 +506,7 @@ fn close(queue: *mut c_void) -> i32 {
 
 /// Another handle by a token; what can be done with it is done.
 fn attach(queue: *mut c_void) -> i32 {
-    attach_with(queue, tine_queue_token, tine_queue_attach, tine_queue_free, |queue| {
-        put(queue);
-        get(queue);
-    })
+    attach_with(queue, tine_queue_token, tine_queue_attach, tine_queue_free, use_queue)
 }
 
 type Hand<T> = unsafe extern "C" fn(*const T, *mut tine_token_t) -> tine_status_t;
@@ -791,10 +788,7 @@ fn small<'a>(object: *mut c_void) -> &'a Small {
 }
 
 fn new_small() -> *mut c_void {
-    let mut condition = ptr::null_mut();
-    // SAFETY: NULL options are the defaults; a place for the handle.
-    assert_eq!(unsafe { tine_condition_new(ptr::null(), &mut condition) }, TINE_OK);
-    let (lock, tracked, event, condition) = (new_lock(0), new_tracked(), new_event(), condition.cast());
+    let (lock, tracked, event, condition) = (new_lock(0), new_tracked(), new_event(), new_condition_alone());
     Box::into_raw(Box::new(Small { lock, tracked, event, condition, barrier: new_barrier(2, false) })).cast()
 }
 
@@ -819,36 +813,50 @@ fn take_small_asleep(object: *mut c_void) -> i32 {
 }
 
 fn attach_lock(object: *mut c_void) -> i32 {
-    attach_with(small(object).lock, tine_lock_token, tine_lock_attach, tine_lock_free, |lock| {
-        acquire(lock);
-        release(lock);
-    })
+    attach_with(small(object).lock, tine_lock_token, tine_lock_attach, tine_lock_free, use_lock)
 }
 
 fn attach_semaphore(object: *mut c_void) -> i32 {
-    attach_with(small(object).tracked, tine_semaphore_token, tine_semaphore_attach, tine_semaphore_free, |semaphore| {
-        take(semaphore);
-        value(semaphore);
-        give(semaphore);
-    })
+    attach_with(small(object).tracked, tine_semaphore_token, tine_semaphore_attach, tine_semaphore_free, use_semaphore)
 }
 
 fn attach_event(object: *mut c_void) -> i32 {
-    attach_with(small(object).event, tine_event_token, tine_event_attach, tine_event_free, |event| {
-        wait(event);
-    })
+    attach_with(small(object).event, tine_event_token, tine_event_attach, tine_event_free, use_event)
 }
 
 fn attach_condition(object: *mut c_void) -> i32 {
-    let (hand, attach) = (tine_condition_token, tine_condition_attach);
-    attach_with(small(object).condition, hand, attach, tine_condition_free, |_| {})
+    attach_with(small(object).condition, tine_condition_token, tine_condition_attach, tine_condition_free, |_| {})
 }
 
 fn attach_barrier(object: *mut c_void) -> i32 {
-    attach_with(small(object).barrier, tine_barrier_token, tine_barrier_attach, tine_barrier_free, |barrier| {
-        meet(barrier);
-        waiting(barrier);
-    })
+    attach_with(small(object).barrier, tine_barrier_token, tine_barrier_attach, tine_barrier_free, use_barrier)
+}
+
+// What can be done with another handle in a short time.
+
+fn use_queue(queue: *mut c_void) {
+    put(queue);
+    get(queue);
+}
+
+fn use_lock(lock: *mut c_void) {
+    acquire(lock);
+    release(lock);
+}
+
+fn use_semaphore(semaphore: *mut c_void) {
+    take(semaphore);
+    value(semaphore);
+    give(semaphore);
+}
+
+fn use_event(event: *mut c_void) {
+    wait(event);
+}
+
+fn use_barrier(barrier: *mut c_void) {
+    meet(barrier);
+    waiting(barrier);
 }
 
 // ---- shared memory
@@ -902,18 +910,11 @@ fn acquire_in_memory(memory: *mut c_void) -> i32 {
     let mut lock = ptr::null_mut();
     // SAFETY: a live block, a place for the handle.
     let status = unsafe { tine_lock_at(memory.cast(), LOCK_AT, &mut lock) };
-    use_and_free(status, lock, tine_lock_free, |lock| {
-        acquire(lock);
-        release(lock);
-    })
+    use_and_free(status, lock, tine_lock_free, use_lock)
 }
 
 fn take_in_memory(memory: *mut c_void) -> i32 {
-    semaphore_in_memory(memory, |semaphore| {
-        take(semaphore);
-        value(semaphore);
-        give(semaphore);
-    })
+    semaphore_in_memory(memory, use_semaphore)
 }
 
 fn take_in_memory_asleep(memory: *mut c_void) -> i32 {
@@ -940,7 +941,7 @@ pub fn begin() {
     RUN.store(std::process::id(), Relaxed);
 }
 
-fn name_of(what: &str) -> CString {
+pub fn name_of(what: &str) -> CString {
     let runner = RUN.load(Relaxed);
     CString::new(format!("hostile-{runner}-{what}")).expect("no NUL in it")
 }
@@ -953,6 +954,10 @@ pub fn remove_names() {
         // SAFETY: a string.
         unsafe { tine_unlink(name_of(what).as_ptr()) };
     }
+}
+
+pub fn path_of(name: &CString) -> String {
+    format!("/dev/shm/tine-{}", name.to_string_lossy())
 }
 
 fn named_options(name: &CString, flags: u32) -> tine_lock_options_t {
@@ -990,8 +995,7 @@ fn new_named() -> *mut c_void {
 }
 
 fn map(name: &CString) {
-    let path = format!("/dev/shm/tine-{}", name.to_string_lossy());
-    let file = std::fs::File::options().read(true).write(true).open(path).expect("it was just made");
+    let file = std::fs::File::options().read(true).write(true).open(path_of(name)).expect("it was just made");
     let length = file.metadata().expect("it is open").len() as usize;
     let (access, descriptor) = (libc::PROT_READ | libc::PROT_WRITE, std::os::fd::AsRawFd::as_raw_fd(&file));
     // SAFETY: a fresh mapping; nothing is replaced.
@@ -1011,18 +1015,11 @@ fn open_with<T>(what: &str, open: Open<T>, free: Free<T>, used: impl FnOnce(*mut
 }
 
 fn open_queue(_: *mut c_void) -> i32 {
-    open_with("queue", tine_queue_open, tine_queue_free, |queue| {
-        put(queue);
-        get(queue);
-    })
+    open_with("queue", tine_queue_open, tine_queue_free, use_queue)
 }
 
 fn open_semaphore(_: *mut c_void) -> i32 {
-    open_with("semaphore", tine_semaphore_open, tine_semaphore_free, |semaphore| {
-        take(semaphore);
-        value(semaphore);
-        give(semaphore);
-    })
+    open_with("semaphore", tine_semaphore_open, tine_semaphore_free, use_semaphore)
 }
 
 fn open_condition(_: *mut c_void) -> i32 {
@@ -1030,10 +1027,7 @@ fn open_condition(_: *mut c_void) -> i32 {
 }
 
 fn open_barrier(_: *mut c_void) -> i32 {
-    open_with("barrier", tine_barrier_open, tine_barrier_free, |barrier| {
-        meet(barrier);
-        waiting(barrier);
-    })
+    open_with("barrier", tine_barrier_open, tine_barrier_free, use_barrier)
 }
 
 fn open_barrier_asleep(_: *mut c_void) -> i32 {
@@ -1044,4 +1038,88 @@ fn open_barrier_asleep(_: *mut c_void) -> i32 {
 
 fn open_memory(_: *mut c_void) -> i32 {
     open_with("memory", tine_shared_memory_open, tine_shared_memory_free, |memory| fill(memory.cast(), BLOCK))
+}
+
+// ---- each kind, for any bytes
+
+/// An object of each kind: how it is made, handed on and freed.
+pub type Sample = (fn() -> *mut c_void, fn(*mut c_void, &mut tine_token_t) -> i32, fn(*mut c_void));
+
+fn token_of<T>(hand: Hand<T>, object: *mut c_void, token: &mut tine_token_t) -> i32 {
+    // SAFETY: a live object, a live token.
+    unsafe { hand(object.cast(), token) }
+}
+
+fn free_of<T>(free: Free<T>, object: *mut c_void) {
+    // SAFETY: an object of this process, not used again.
+    unsafe { free(object.cast()) }
+}
+
+pub const SAMPLES: [Sample; 9] = [
+    (new_queue, |object, token| token_of(tine_queue_token, object, token), free_queue),
+    (|| new_queue_with(TINE_QUEUE_GROW), |object, token| token_of(tine_queue_token, object, token), free_queue),
+    (|| new_queue_with(TINE_QUEUE_POLLABLE), |object, token| token_of(tine_queue_token, object, token), free_queue),
+    (|| new_lock(0), |object, token| token_of(tine_lock_token, object, token), free_lock),
+    (new_tracked, |object, token| token_of(tine_semaphore_token, object, token), |object| free_of(tine_semaphore_free, object)),
+    (new_event, |object, token| token_of(tine_event_token, object, token), |object| free_of(tine_event_free, object)),
+    (
+        new_condition_alone,
+        |object, token| token_of(tine_condition_token, object, token),
+        |object| free_of(tine_condition_free, object),
+    ),
+    (|| new_barrier(300, false), |object, token| token_of(tine_barrier_token, object, token), free_barrier),
+    (new_memory, |object, token| token_of(tine_shared_memory_token, object, token), free_memory),
+];
+
+fn attach_any<T>(token: &tine_token_t, attach: Attach<T>, free: Free<T>, used: impl FnOnce(*mut c_void)) -> i32 {
+    let mut object = ptr::null_mut();
+    // SAFETY: a live token, a place for the handle.
+    let status = unsafe { attach(token, &mut object) };
+    use_and_free(status, object, free, used)
+}
+
+/// What each kind makes of a token.
+pub const ATTACH: [(&str, fn(&tine_token_t) -> i32); 7] = [
+    ("tine_queue_attach", |token| attach_any(token, tine_queue_attach, tine_queue_free, use_queue)),
+    ("tine_lock_attach", |token| attach_any(token, tine_lock_attach, tine_lock_free, use_lock)),
+    ("tine_semaphore_attach", |token| attach_any(token, tine_semaphore_attach, tine_semaphore_free, take_and_count)),
+    ("tine_event_attach", |token| attach_any(token, tine_event_attach, tine_event_free, use_event)),
+    ("tine_condition_attach", |token| attach_any(token, tine_condition_attach, tine_condition_free, |_| {})),
+    ("tine_barrier_attach", |token| attach_any(token, tine_barrier_attach, tine_barrier_free, use_barrier)),
+    ("tine_shared_memory_attach", |token| {
+        attach_any(token, tine_shared_memory_attach, tine_shared_memory_free, |memory| fill(memory.cast(), usize::MAX))
+    }),
+];
+
+fn open_any<T>(name: &CString, open: Open<T>, free: Free<T>, used: impl FnOnce(*mut c_void)) -> i32 {
+    let mut object = ptr::null_mut();
+    // SAFETY: a string, a place for the handle.
+    let status = unsafe { open(name.as_ptr(), &mut object) };
+    use_and_free(status, object, free, used)
+}
+
+/// What each kind makes of what has a name.
+pub const OPEN: [(&str, fn(&CString) -> i32); 7] = [
+    ("tine_queue_open", |name| open_any(name, tine_queue_open, tine_queue_free, use_queue)),
+    ("tine_lock_open", |name| open_any(name, tine_lock_open, tine_lock_free, use_lock)),
+    ("tine_semaphore_open", |name| open_any(name, tine_semaphore_open, tine_semaphore_free, take_and_count)),
+    ("tine_event_open", |name| open_any(name, tine_event_open, tine_event_free, use_event)),
+    ("tine_condition_open", |name| open_any(name, tine_condition_open, tine_condition_free, |_| {})),
+    ("tine_barrier_open", |name| open_any(name, tine_barrier_open, tine_barrier_free, use_barrier)),
+    ("tine_shared_memory_open", |name| {
+        open_any(name, tine_shared_memory_open, tine_shared_memory_free, |memory| fill(memory.cast(), usize::MAX))
+    }),
+];
+
+/// Giving it back would wait for whom the bytes make up.
+fn take_and_count(semaphore: *mut c_void) {
+    take(semaphore);
+    value(semaphore);
+}
+
+fn new_condition_alone() -> *mut c_void {
+    let mut condition = ptr::null_mut();
+    // SAFETY: NULL options are the defaults; a place for the handle.
+    assert_eq!(unsafe { tine_condition_new(ptr::null(), &mut condition) }, TINE_OK);
+    condition.cast()
 }
