@@ -1,6 +1,6 @@
 //! Random SIGKILLs while several processes work on one object.
 //!
-//! `soak [queue|lock|semaphore|event…]`: about five seconds; `TINE_SOAK_SECONDS` is how long each object is worked on,
+//! `soak [queue|lock|semaphore|event|condition|barrier…]`: about seven seconds; `TINE_SOAK_SECONDS` is how long each object is worked on,
 //! `TINE_SOAK_SEED` chooses who is killed when.
 #![allow(clippy::print_stdout, reason = "a test program")]
 
@@ -9,6 +9,7 @@ mod support;
 
 mod crew;
 mod locks;
+mod meetings;
 mod queue;
 
 use std::fmt::Display;
@@ -21,7 +22,7 @@ use support::{clock, confine, host};
 
 /// Each on a fresh object; at the end of each nobody may be left behind.
 const ROUND: Duration = Duration::from_millis(250);
-const OBJECTS: [&str; 4] = ["queue", "lock", "semaphore", "event"];
+const OBJECTS: [&str; 6] = ["queue", "lock", "semaphore", "event", "condition", "barrier"];
 
 fn main() {
     let arguments = Arguments::read();
@@ -30,7 +31,7 @@ fn main() {
         return;
     }
     let asked = clock::number("TINE_SOAK_SECONDS");
-    let limit = clock::scaled(120.0) + Duration::from_secs_f64(asked.unwrap_or(0.0) * 6.0);
+    let limit = clock::scaled(120.0) + Duration::from_secs_f64(asked.unwrap_or(0.0) * 8.0);
     confine::run("soak", limit, || {
         let seed = clock::number("TINE_SOAK_SEED").unwrap_or(1.0) as u64;
         let chosen = OBJECTS.into_iter().filter(|object| arguments.select(&format!("soak.{object}")));
@@ -83,6 +84,30 @@ fn soak(object: &str, asked: Option<f64>, seed: u64) -> bool {
                 seed,
                 result,
                 format_args!("{rounds} rounds, {kills} kills, {operations} operations, {told} permits went with the dead"),
+            )
+        }
+        "condition" => {
+            let board = meetings::Board::new(meetings::CONDITION_CREW);
+            let mut sum = locks::Sum::default();
+            let result = rounds(seconds, |_| meetings::condition_round(&board, ROUND, random, &mut sum));
+            let locks::Sum { rounds, kills, operations, told } = sum;
+            report(
+                object,
+                seed,
+                result,
+                format_args!("{rounds} rounds, {kills} kills, {operations} operations, {told} deaths told, 0 notifications lost"),
+            )
+        }
+        "barrier" => {
+            let board = meetings::Board::new(meetings::PARTIES);
+            let mut sum = locks::Sum::default();
+            let result = rounds(seconds, |_| meetings::barrier_round(&board, ROUND, random, &mut sum));
+            let locks::Sum { rounds, kills, operations, told } = sum;
+            report(
+                object,
+                seed,
+                result,
+                format_args!("{rounds} rounds, {kills} kills, {operations} waits came to their end, {told} were broken"),
             )
         }
         _ => {
