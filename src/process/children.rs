@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::record::Record;
 use super::tree::Tree;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sys::fd::PrivateFd;
 use crate::sys::per_process::PerProcess;
 use crate::sys::wait::{self, Ending, Seen, Usage};
@@ -300,7 +300,14 @@ impl Child {
                 self.send(signal::KILL)?;
             }
         }
-        Ok(self.wait(&Deadline::new(Timeout::Millis(KILL_MS)))?.is_some())
+        // An interrupt check has no say any more: it ends at once, and nobody comes back to reap it.
+        let last = Deadline::new(Timeout::Millis(KILL_MS));
+        loop {
+            match self.wait(&last) {
+                Err(error) if error.kind() == Kind::Interrupted => {}
+                waited => return waited.map(|end| end.is_some()),
+            }
+        }
     }
 
     /// `false`: nobody is in its group any more, or nobody can say whether what has that number is its group.

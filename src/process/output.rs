@@ -4,7 +4,7 @@
 use super::command::{self, Command, Stdio};
 use super::communicate::{Keep, Said};
 use super::handle::Process;
-use crate::error::{Error, Note, Result};
+use crate::error::{Error, Kind, Note, Result};
 use crate::sys::Deadline;
 use crate::sys::heap::Growing;
 use crate::timeout::Timeout;
@@ -37,7 +37,14 @@ pub fn check_output(mut command: Command, input: &[u8], timeout: Timeout) -> Res
         Ok(said) => Ok(captured(&process, said.stdout, Ok(said.note))),
         Err(error) => {
             let _ = process.stop(Timeout::Try);
-            let rest = process.communicate(&[], keep, Timeout::Millis(REST_MS));
+            // What interrupted it may do so again, and here has no say.
+            let last = Deadline::from_now(Timeout::Millis(REST_MS));
+            let rest = loop {
+                match process.communicate_until(&[], keep, &last) {
+                    Err(error) if error.kind() == Kind::Interrupted && !last.passed() => {}
+                    rest => break rest,
+                }
+            };
             let output = match rest {
                 Ok(Said { stdout, .. }) => stdout,
                 Err(_) => Growing::empty()?,
