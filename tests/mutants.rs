@@ -23,6 +23,9 @@ const TWO_PUTS: &str = "ipc::queue::exploration::every_schedule_of_two_puts_and_
 const LARGE_MESSAGES: &str = "ipc::queue::exploration::large_messages";
 const DECLARING: &str = "ipc::queue::exploration::declaring_all_messages_done";
 const TELLING: &str = "ipc::queue::exploration::telling_by_a_descriptor";
+const IN_PLACE: &str = "ipc::queue::exploration::messages_in_place";
+const MANY: &str = "ipc::queue::exploration::many_at_once";
+const GROWING: &str = "ipc::queue::exploration::a_queue_that_grows";
 const LOCK: &str = "sync::explore::scenarios::lock";
 const SEMAPHORE: &str = "sync::explore::scenarios::semaphore";
 const TRACKED: &str = "sync::explore::scenarios::tracked_semaphore";
@@ -32,7 +35,7 @@ const BARRIER: &str = "sync::explore::scenarios::barrier";
 const EVENT: &str = "sync::explore::scenarios::event";
 
 /// Each mistake, and the explorations of the objects that it breaks.
-const MUTANTS: [(&str, &[&str]); 16] = [
+const MUTANTS: [(&str, &[&str]); 19] = [
     ("release_drops_w", &[LOCK]),
     ("pending_after_cas", &[LOCK]),
     ("leader_not_linked", &[LOCK, SEMAPHORE, TRACKED, CONDITION, BARRIER, QUEUE]),
@@ -42,6 +45,9 @@ const MUTANTS: [(&str, &[&str]); 16] = [
     ("doorbell_reset_outside_lock", &[SEMAPHORE, QUEUE]),
     ("two_store_publish", &[QUEUE]),
     ("end_leaves_bell", &[DECLARING]),
+    ("commit_before_header", &[IN_PLACE]),
+    ("many_counted_as_one", &[MANY]),
+    ("gives_back_what_is_in_use", &[GROWING]),
     ("loud_before_token", &[TELLING]),
     ("token_before_silent", &[TELLING]),
     ("leader_does_not_look", &[TRACKED, BARRIER]),

@@ -153,8 +153,14 @@ impl Queue {
         let units = units_of(length);
         match self.room(w, units) {
             Ok(tail) => {
+                if cfg!(tine_mutant = "commit_before_header") {
+                    self.publish_put(w, tail.advance(units));
+                    w.relax(0);
+                }
                 self.write_word(tail.units(), header(length, kind::INLINE));
-                self.publish_put(w, tail.advance(units));
+                if !cfg!(tine_mutant = "commit_before_header") {
+                    self.publish_put(w, tail.advance(units));
+                }
                 Step::Done(length)
             }
             Err(step) => step,
