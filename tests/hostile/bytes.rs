@@ -22,8 +22,10 @@ pub fn is_status(status: i32) -> bool {
     (LOWEST_STATUS..=HIGHEST_STATUS).contains(&status) && status != TINE_EPANIC
 }
 
-/// A target and its name.
-pub const TARGETS: [(&str, fn(&[u8])); 3] = [("token", token), ("head", head), ("words", words)];
+/// A name, and what it makes of any bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: [Target; 3] = [("token", token), ("head", head), ("words", words)];
 
 /// Takes what it needs off the front; zeros once there is no more.
 struct Input<'a>(&'a [u8]);

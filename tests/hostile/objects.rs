@@ -1078,8 +1078,11 @@ fn attach_any<T>(token: &tine_token_t, attach: Attach<T>, free: Free<T>, used: i
     use_and_free(status, object, free, used)
 }
 
+/// A function, and what it answers to `T`.
+pub type Reach<T> = (&'static str, fn(&T) -> i32);
+
 /// What each kind makes of a token.
-pub const ATTACH: [(&str, fn(&tine_token_t) -> i32); 7] = [
+pub const ATTACH: [Reach<tine_token_t>; 7] = [
     ("tine_queue_attach", |token| attach_any(token, tine_queue_attach, tine_queue_free, use_queue)),
     ("tine_lock_attach", |token| attach_any(token, tine_lock_attach, tine_lock_free, use_lock)),
     ("tine_semaphore_attach", |token| attach_any(token, tine_semaphore_attach, tine_semaphore_free, take_and_count)),
@@ -1099,7 +1102,7 @@ fn open_any<T>(name: &CString, open: Open<T>, free: Free<T>, used: impl FnOnce(*
 }
 
 /// What each kind makes of what has a name.
-pub const OPEN: [(&str, fn(&CString) -> i32); 7] = [
+pub const OPEN: [Reach<CString>; 7] = [
     ("tine_queue_open", |name| open_any(name, tine_queue_open, tine_queue_free, use_queue)),
     ("tine_lock_open", |name| open_any(name, tine_lock_open, tine_lock_free, use_lock)),
     ("tine_semaphore_open", |name| open_any(name, tine_semaphore_open, tine_semaphore_free, take_and_count)),
