@@ -164,6 +164,27 @@ TEST(an_item_is_tried_as_often_as_allowed) {
     end_pool(pool);
 }
 
+static int32_t hang_at_some(const void *arg, size_t len, tine_task_t *task) {
+    if (number_in(arg, len) % 50 == 7) for (;;) pause();
+    return square(arg, len, task);
+}
+TEST(an_item_that_takes_too_long_costs_itself) {
+    enum { FEW = 200 };
+    tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT;
+    tine_async_t *async = NULL;
+    tine_pool_t *pool = pool_of(2);
+    number_items();
+    options.timeout_ms = 40;
+    CHECK_OK(tine_pool_map_async(pool, hang_at_some, items, sizeof *items, FEW, 20, results, sizeof *results, &options, &async));
+    CHECK_STATUS(tine_result_status(get(async)), TINE_ETASKFAILED);
+    CHECK_INT(index_of(get(async)), 7);
+    CHECK_INT(exit_of(get(async)).reason, TINE_REASON_TIMEOUT);
+    tine_async_free(async);
+    for (int i = 0; i < FEW; i++) CHECK_INT(results[i], i % 50 == 7 ? 0 : i * i);
+    CHECK_INT(stats_of(pool).worker_deaths, 0);
+    end_pool(pool);
+}
+
 static int32_t wait_and_square(const void *arg, size_t len, tine_task_t *task) {
     count_up(&shared->started);
     await(&shared->gate, 1);
