@@ -33,6 +33,8 @@ const CONDITION: &str = "sync::explore::scenarios::condition";
 const CONDITION_AGAIN: &str = "sync::explore::scenarios::condition_again_and_again";
 const BARRIER: &str = "sync::explore::scenarios::barrier";
 const EVENT: &str = "sync::explore::scenarios::event";
+const TAKING: &str = "pool::exploration::taking";
+const CONDEMNING: &str = "pool::exploration::condemning";
 
 /// Each mistake, and the explorations of the objects that it breaks.
 const MUTANTS: [(&str, &[&str]); 19] = [
@@ -55,6 +57,9 @@ const MUTANTS: [(&str, &[&str]); 19] = [
     ("credit_taken_before_lock", &[CONDITION]),
     ("round_not_finished", &[BARRIER]),
     ("seat_taken_for_its_waiter", &[CONDITION_AGAIN]),
+    ("sleeper_does_not_look_again", &[TAKING]),
+    ("search_not_passed_on", &[TAKING]),
+    ("condemned_whatever_runs", &[CONDEMNING]),
 ];
 
 fn main() -> ExitCode {

@@ -134,10 +134,10 @@ mod tests {
         let sizes = Sizes { slots: 8, places: 3, arena: 256 << 10 };
         let fd = memory::create_empty(c"test").unwrap();
         let mut arguments = Arguments::new(&sizes);
-        assert_eq!(arguments.allocate(fd.as_fd(), 64).unwrap(), Location::Inline);
+        assert_eq!(arguments.allocate(fd.as_fd(), INLINE).unwrap(), Location::Inline);
         for _ in 0..2 {
             let mut locations = Vec::new();
-            for length in [65, 128, 129, 60_000, 65_536, 65_537, 100_000, 65_536, 65_536, 65_536] {
+            for length in [INLINE + 1, 128, 129, 60_000, 65_536, 65_537, 100_000, 65_536, 65_536, 65_536] {
                 locations.push((arguments.allocate(fd.as_fd(), length).unwrap(), length as u64));
             }
             let range = |&(location, length): &(Location, u64)| match location {

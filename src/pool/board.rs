@@ -285,7 +285,7 @@ impl Board {
             let hint = w.load64(&self.claims.head.hints[lane], Relaxed);
             w.load64(&self.tasks.head.tails[lane], Relaxed) != hint
         });
-        if more && self.is_empty(w, &self.claims.head.searching) {
+        if more && self.is_empty(w, &self.claims.head.searching) && !cfg!(tine_mutant = "search_not_passed_on") {
             self.wake_one(w);
         }
     }
@@ -298,6 +298,9 @@ impl Board {
         insert(w, &self.claims.head.idle, place);
         remove(w, &self.claims.head.searching, place);
         w.fence();
+        if cfg!(tine_mutant = "sleeper_does_not_look_again") {
+            return Err(heard);
+        }
         match self.take_anywhere(w, holder) {
             Some(taken) => {
                 remove(w, &self.claims.head.idle, place);

@@ -100,7 +100,12 @@ pub fn is_retiring<W: Words>(w: W, duty: &Duty) -> bool {
 
 /// The nursery's: decides that the lap does not end in time. `false`: it has ended.
 pub fn condemn<W: Words>(w: W, duty: &Duty, lap: &Lap) -> bool {
-    w.cas64(&duty.state, lap.state, lap.state >> LAP_SHIFT << LAP_SHIFT | CONDEMNED, SeqCst).is_ok()
+    let condemned = lap.state >> LAP_SHIFT << LAP_SHIFT | CONDEMNED;
+    if cfg!(tine_mutant = "condemned_whatever_runs") {
+        w.store64(&duty.state, condemned, SeqCst);
+        return true;
+    }
+    w.cas64(&duty.state, lap.state, condemned, SeqCst).is_ok()
 }
 
 #[cfg(test)]

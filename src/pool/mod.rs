@@ -97,6 +97,8 @@ pub mod crew;
 pub mod delivery;
 pub mod duty;
 pub mod ending;
+#[cfg(test)]
+mod exploration;
 pub mod host;
 pub mod host_loop;
 pub mod job;

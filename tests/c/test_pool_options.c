@@ -1,6 +1,7 @@
 /* What a pool's flags do; what tasks leave behind; what a terminal sends. */
 #include "pool_tools.h"
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <termios.h>
 
 static tine_pool_t *pool_with_flags(uint32_t workers, uint32_t flags) {
@@ -246,4 +247,95 @@ TEST(ctrl_c_at_a_terminal_reaches_the_host_alone) {
     hear_line(terminal, "done");
     CHECK_INT(status_of(host), 0);
     close(terminal), close(number_of_terminal);
+}
+
+/* ---- A host that is the first process of its pid namespace ---- */
+static void be_first_process(void) {
+    const int way = BY_SEGV;
+    const int has_own_proc = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+                             mount("proc", "/proc", "proc", 0, NULL) == 0;
+    if (!has_own_proc) printf("# /proc is that of another namespace\n");
+    share();
+    tine_pool_t *pool = pool_of(2);
+    for (int i = 0; i < 3; i++) {
+        tine_result_t *result = apply(pool, die, &way, sizeof way);
+        check_death(result, way);
+        tine_result_free(result);
+    }
+    if (has_own_proc) { /* in another namespace's the nursery cannot find out who is its child */
+        tine_result_t *result = apply(pool, start_family_and, &way, sizeof way);
+        check_death(result, way);
+        tine_result_free(result);
+        check_nobody_left();
+    }
+    tine_submit_options_t limited = TINE_SUBMIT_OPTIONS_INIT;
+    limited.timeout_ms = 20;
+    CHECK_STATUS(end_of(submit_with(pool, wait_at_gate, NULL, 0, &limited)), TINE_ETIMEDOUT);
+    check_works(pool);
+    end_pool(pool);
+    CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD); /* it adopts every orphan, the nursery too: no zombie stays */
+    pool = pool_of(1);
+    CHECK_OK(tine_pool_submit(pool, wait_at_gate, NULL, 0, NULL, NULL));
+    await(&shared->started, has_own_proc ? 3 : 2);
+    tine_pool_free(pool);
+    CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
+    _exit(0);
+}
+TEST(the_first_process_of_a_namespace_may_have_pools) {
+    if (under_valgrind()) SKIP("valgrind cannot unshare");
+    const pid_t outer = fork(); /* who has unshared makes no child any more once that first one is gone */
+    if (outer == 0) {
+        if (unshare(CLONE_NEWPID) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) _exit(77);
+        const pid_t first = fork();
+        if (first == 0) be_first_process();
+        _exit(status_of(first) != 0);
+    }
+    const int status = status_of(outer);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) SKIP("needs root or user namespaces");
+    CHECK_INT(status, 0);
+}
+
+/* ---- A host that becomes a daemon after it made a pool ---- */
+TEST_PROGRAM(host_that_becomes_a_daemon) {
+    share();
+    tine_pool_t *pool = pool_of(2);
+    const pid_t nursery = nursery_of(pool);
+    if (fork() > 0) _exit(0); /* what daemon(3) does: the pool was this process's */
+    setsid();
+    const int gone = await_gone(nursery, 10);
+    const tine_status_t status = tine_pool_submit(pool, do_nothing, NULL, 0, NULL, NULL);
+    tine_pool_free(pool);
+    pool = pool_of(1); /* and this one makes its own */
+    check_works(pool);
+    end_pool(pool);
+    printf("%d %d\n", gone, (int)status), fflush(stdout);
+}
+TEST(a_host_that_becomes_a_daemon_leaves_its_pool_behind) {
+    int ends[2], gone = 0, status = 0;
+    make_pipe(ends);
+    const pid_t host = run_program("host_that_becomes_a_daemon", ends[1]);
+    close(ends[1]);
+    CHECK_INT(status_of(host), 0);
+    CHECK_INT(sscanf(hear_all(ends[0]), "%d %d", &gone, &status), 2);
+    CHECK_INT(gone, 1);
+    CHECK_STATUS(status, TINE_EFORKED);
+}
+
+/* ---- A nursery that does not hear ---- */
+TEST(orders_to_a_stopped_nursery_are_carried_out_when_it_goes_on) {
+    share();
+    tine_pool_t *pool = pool_of(2);
+    const pid_t nursery = nursery_of(pool);
+    tine_async_t *running = submit(pool, wait_at_gate, NULL, 0);
+    await(&shared->started, 1);
+    CHECK_INT(kill(nursery, SIGSTOP), 0);
+    CHECK_OK(tine_async_cancel(running));
+    CHECK_OK(tine_pool_resize(pool, 3));
+    CHECK_STATUS(tine_async_wait(running, 50), TINE_ETIMEDOUT);
+    check_works(pool); /* what needs no nursery goes on */
+    CHECK_INT(kill(nursery, SIGCONT), 0);
+    CHECK_STATUS(end_of(running), TINE_ECANCELED);
+    await_workers(pool, 3);
+    check_works(pool);
+    end_pool(pool);
 }

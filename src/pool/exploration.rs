@@ -1,0 +1,260 @@
+//! Taking tasks, and who decides how they end, under the scheduler of `sync::explore`.
+#![forbid(unsafe_code)]
+
+use std::os::fd::AsFd;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use super::board::{Board, Claim, FIRST, Holder, NORMAL, Taken};
+use super::duty::{self, End};
+use super::memory::{Claims, Duties, Extent, Files, Sizes, Tasks};
+use crate::shm::pool::LANES;
+use crate::shm::{Word, Words};
+use crate::sync::explore::{Limits, Names, Rest, Scenario, Sim, exhaust, explore};
+use crate::sys::Deadline;
+use crate::sys::memory::Access;
+use crate::sys::thread::Thread;
+use crate::timeout::Timeout;
+
+const TASKS: usize = 3;
+const SIZES: Sizes = Sizes { slots: 4, places: 4, arena: 4096 };
+
+fn forever() -> Deadline {
+    Deadline::new(Timeout::Forever)
+}
+
+fn generation(task: usize) -> u32 {
+    task as u32 + 10
+}
+
+/// A host that submits, and workers that take: nobody sleeps while there is something to take, nothing is taken twice, and what a
+/// worker took that was killed before it began can be taken again.
+struct Taking {
+    workers: usize,
+}
+
+struct Desk {
+    _files: Files,
+    board: Board,
+    /// How often each task was begun; not words of the simulation, as journals are not.
+    begun: [AtomicUsize; TASKS],
+    /// How many the host has submitted, and told of.
+    told: AtomicUsize,
+}
+
+fn holder(thread: usize) -> Holder {
+    Holder { place: thread as u32 - 1, life: 1 }
+}
+
+fn begin(shared: &Desk, taken: Taken) -> Result<(), String> {
+    let task = taken.slot as usize;
+    match shared.begun.get(task).map(|begun| begun.fetch_add(1, SeqCst)) {
+        Some(0) if taken.generation == generation(task) => Ok(()),
+        _ => Err(format!("{taken:?} was begun before, or never submitted")),
+    }
+}
+
+impl Scenario for Taking {
+    type Shared = Desk;
+
+    fn threads(&self) -> usize {
+        1 + self.workers
+    }
+
+    fn make(&self) -> Desk {
+        let (files, claims) = Files::create(SIZES, self.workers + 1).expect("memory");
+        for lane in 0..LANES {
+            Extent::order(&SIZES, lane).reach(&files.tasks, 64).expect("memory");
+        }
+        let tasks = Tasks::map(files.tasks.as_fd(), &SIZES, Access::ReadWrite).expect("memory");
+        let board = Board { tasks, claims: Claims::map(claims.as_fd(), &SIZES).expect("memory") };
+        board.set_places(Thread::current(), self.workers + 1);
+        Desk { _files: files, board, begun: Default::default(), told: AtomicUsize::new(0) }
+    }
+
+    fn run(&self, shared: &Desk, thread: usize, sim: Sim) -> Result<(), String> {
+        let board = &shared.board;
+        if thread == 0 {
+            for task in 0..TASKS {
+                board.publish(sim, NORMAL, task as u64, task as u32, generation(task));
+                board.alert(sim);
+                shared.told.store(task + 1, SeqCst);
+            }
+            return Ok(());
+        }
+        // As in `worker`, without what is between.
+        let (me, Some(bell)) = (holder(thread), board.claims.bells.get(thread - 1)) else { return Ok(()) };
+        loop {
+            if let Some(taken) = board.take(sim, me) {
+                begin(shared, taken)?;
+                continue;
+            }
+            board.begin_search(sim, me.place);
+            if let Some(taken) = board.take(sim, me) {
+                board.end_search(sim, me.place);
+                begin(shared, taken)?;
+                continue;
+            }
+            match board.prepare_to_sleep(sim, me) {
+                Ok(taken) => begin(shared, taken)?,
+                Err(heard) => {
+                    let _ = sim.wait(&bell.bell, heard, &forever());
+                    board.cancel_sleep(sim, me.place);
+                }
+            }
+        }
+    }
+
+    fn check_rest(&self, shared: &Desk, rest: &Rest, sim: Sim) -> Result<(), String> {
+        // After a death the nursery rings for everybody.
+        if (0..self.threads()).any(|thread| rest.is_dead(thread)) {
+            return Ok(());
+        }
+        let left = (0..TASKS).find(|&task| shared.board.claim(sim, task as u32, generation(task)) == Claim::Ready);
+        left.map_or(Ok(()), |task| Err(format!("all sleep, and nobody has taken task {task}")))
+    }
+
+    fn check_end(&self, shared: &Desk, rest: &Rest, sim: Sim) -> Result<(), String> {
+        let board = &shared.board;
+        let mut again = 0;
+        for task in 0..shared.told.load(SeqCst) {
+            let begun = shared.begun[task].load(SeqCst);
+            match board.claim(sim, task as u32, generation(task)) {
+                Claim::Ready if begun == 0 => {}
+                Claim::Running(by) if begun == 1 || rest.is_dead(by.place as usize + 1) => {
+                    // What the host does when it retires the dead.
+                    if begun == 0 {
+                        board.publish(sim, FIRST, again, task as u32, generation(task));
+                        again += 1;
+                    }
+                }
+                claim => return Err(format!("task {task} was begun {begun} times, and its claim is {claim:?}")),
+            }
+        }
+        while let Some(taken) = board.take(sim, holder(self.workers + 1)) {
+            // Of the one that it was submitting when it died the host tells nobody.
+            if (taken.slot as usize) < shared.told.load(SeqCst) {
+                begin(shared, taken)?;
+            }
+        }
+        match (0..shared.told.load(SeqCst)).find(|&task| shared.begun[task].load(SeqCst) != 1) {
+            Some(task) => Err(format!("task {task} is lost")),
+            None => Ok(()),
+        }
+    }
+
+    fn names(&self, shared: &Desk, names: &mut Names) {
+        let board = &shared.board;
+        for lane in 0..LANES {
+            names.word(format!("tail {lane}"), &board.tasks.head.tails[lane]);
+            names.word(format!("hint {lane}"), &board.claims.head.hints[lane]);
+        }
+        names.word("idle", &board.claims.head.idle[0]);
+        names.word("searching", &board.claims.head.searching[0]);
+        for task in 0..TASKS {
+            names.word(format!("claim {task}"), board.claims.claims.get(task).expect("a claim"));
+        }
+    }
+}
+
+#[test]
+fn taking() {
+    exhaust("taking", &Taking { workers: 2 });
+    explore("taking", &Taking { workers: 2 }, Limits { kills: 1, timeouts: 0 }, 1500);
+    explore("taking by three", &Taking { workers: 3 }, Limits { kills: 2, timeouts: 0 }, 500);
+}
+
+/// A worker that runs three tasks, of which the second hangs; a nursery that ends the first if it finds it, and the second when the
+/// host has cancelled it. Each lap ends in one way, and the second does not hang for ever.
+struct Condemning;
+
+struct Condemned {
+    _files: Files,
+    duties: Duties,
+    cancelled: Word,
+    told: Word,
+    never: Word,
+    /// Bits of laps; not words of the simulation.
+    in_time: AtomicUsize,
+    condemned: AtomicUsize,
+}
+
+impl Scenario for Condemning {
+    type Shared = Condemned;
+
+    fn threads(&self) -> usize {
+        3
+    }
+
+    fn make(&self) -> Condemned {
+        let (files, _) = Files::create(SIZES, 1).expect("memory");
+        let duties = Duties::map(&files).expect("memory");
+        duty::clear(Thread::current(), duties.get(0).expect("a page"));
+        let (cancelled, told, never) = Default::default();
+        let (in_time, condemned) = Default::default();
+        Condemned { _files: files, duties, cancelled, told, never, in_time, condemned }
+    }
+
+    fn run(&self, shared: &Condemned, thread: usize, sim: Sim) -> Result<(), String> {
+        let Some(page) = shared.duties.get(0) else { return Ok(()) };
+        let condemn = |slot: u32| {
+            let lap = duty::running(sim, page).filter(|lap| lap.task.slot == slot);
+            if lap.is_some_and(|lap| duty::condemn(sim, page, &lap)) {
+                shared.condemned.fetch_or(1 << slot, SeqCst);
+            }
+        };
+        match thread {
+            0 => {
+                for lap in 1..=3u32 {
+                    duty::begin(sim, page, lap.into(), Taken { slot: lap, generation: lap }, 0);
+                    while lap == 2 && sim.load(&shared.cancelled, Relaxed) == 0 && duty::running(sim, page).is_some() {
+                        let _ = sim.wait(&shared.never, 0, &forever());
+                    }
+                    match duty::end(sim, page, lap.into()) {
+                        End::InTime => shared.in_time.fetch_or(1 << lap, SeqCst),
+                        End::Condemned => return Ok(()),
+                        End::Spoilt => return Err(format!("lap {lap} met the verdict on another")),
+                    };
+                }
+            }
+            1 => {
+                condemn(1);
+                while sim.load(&shared.told, Relaxed) == 0 {
+                    let _ = sim.wait(&shared.told, 0, &forever());
+                }
+                sim.fence();
+                condemn(2);
+            }
+            _ => {
+                sim.store(&shared.cancelled, 1, Relaxed);
+                sim.store(&shared.told, 1, SeqCst);
+                sim.wake(&shared.told, u32::MAX);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_rest(&self, shared: &Condemned, rest: &Rest, _sim: Sim) -> Result<(), String> {
+        let (in_time, condemned) = (shared.in_time.load(SeqCst), shared.condemned.load(SeqCst));
+        if in_time & condemned != 0 {
+            return Err(format!("laps {in_time:b} ended in time, and {condemned:b} did not"));
+        }
+        let all_live = (0..3).all(|thread| !rest.is_dead(thread));
+        if all_live && rest.is_asleep(0) && condemned & 4 == 0 {
+            return Err("a task that was cancelled hangs for ever".into());
+        }
+        Ok(())
+    }
+
+    fn names(&self, shared: &Condemned, names: &mut Names) {
+        names.word("cancelled", &shared.cancelled);
+        names.word("told", &shared.told);
+        names.word("state", &shared.duties.get(0).expect("a page").state);
+    }
+}
+
+#[test]
+fn condemning() {
+    exhaust("condemning", &Condemning);
+    explore("condemning", &Condemning, Limits { kills: 1, timeouts: 0 }, 2000);
+}
