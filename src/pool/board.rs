@@ -280,6 +280,11 @@ impl Board {
     /// The search has found something. Somebody else goes on with it if there is more: whoever submitted that counted on this search.
     pub fn end_search<W: Words>(&self, w: W, place: u32) {
         remove(w, &self.claims.head.searching, place);
+        self.pass_on(w);
+    }
+
+    /// Somebody else looks, if there is more.
+    fn pass_on<W: Words>(&self, w: W) {
         w.fence();
         let more = (0..LANES).any(|lane| {
             let hint = w.load64(&self.claims.head.hints[lane], Relaxed);
@@ -304,6 +309,8 @@ impl Board {
         match self.take_anywhere(w, holder) {
             Some(taken) => {
                 remove(w, &self.claims.head.idle, place);
+                // Until a moment ago it was searching, and whoever submitted counted on that.
+                self.pass_on(w);
                 Ok(taken)
             }
             None => Err(heard),

@@ -31,6 +31,9 @@ fn generation(task: usize) -> u32 {
 /// worker took that was killed before it began can be taken again.
 struct Taking {
     workers: usize,
+    tasks: usize,
+    /// Each task goes on until so many have begun; whoever has one takes no other.
+    together: u32,
 }
 
 struct Desk {
@@ -38,12 +41,30 @@ struct Desk {
     board: Board,
     /// How often each task was begun; not words of the simulation, as journals are not.
     begun: [AtomicUsize; TASKS],
+    /// How many have begun, for tasks that wait for each other.
+    together: Word,
     /// How many the host has submitted, and told of.
     told: AtomicUsize,
 }
 
 fn holder(thread: usize) -> Holder {
     Holder { place: thread as u32 - 1, life: 1 }
+}
+
+/// The rest of a task.
+fn wait_for_others(shared: &Desk, sim: Sim, together: u32) {
+    let mut begun = sim.load(&shared.together, Relaxed);
+    while let Err(now) = sim.cas(&shared.together, begun, begun + 1, SeqCst) {
+        begun = now;
+    }
+    sim.wake(&shared.together, u32::MAX);
+    loop {
+        let begun = sim.load(&shared.together, Relaxed);
+        if begun >= together {
+            return;
+        }
+        let _ = sim.wait(&shared.together, begun, &forever());
+    }
 }
 
 fn begin(shared: &Desk, taken: Taken) -> Result<(), String> {
@@ -69,13 +90,13 @@ impl Scenario for Taking {
         let tasks = Tasks::map(files.tasks.as_fd(), &SIZES, Access::ReadWrite).expect("memory");
         let board = Board { tasks, claims: Claims::map(claims.as_fd(), &SIZES).expect("memory") };
         board.set_places(Thread::current(), self.workers + 1);
-        Desk { _files: files, board, begun: Default::default(), told: AtomicUsize::new(0) }
+        Desk { _files: files, board, begun: Default::default(), together: Word::default(), told: AtomicUsize::new(0) }
     }
 
     fn run(&self, shared: &Desk, thread: usize, sim: Sim) -> Result<(), String> {
         let board = &shared.board;
         if thread == 0 {
-            for task in 0..TASKS {
+            for task in 0..self.tasks {
                 board.publish(sim, NORMAL, task as u64, task as u32, generation(task));
                 board.alert(sim);
                 shared.told.store(task + 1, SeqCst);
@@ -84,19 +105,26 @@ impl Scenario for Taking {
         }
         // As in `worker`, without what is between.
         let (me, Some(bell)) = (holder(thread), board.claims.bells.get(thread - 1)) else { return Ok(()) };
+        let run = |taken| {
+            begin(shared, taken)?;
+            if self.together > 0 {
+                wait_for_others(shared, sim, self.together);
+            }
+            Ok::<(), String>(())
+        };
         loop {
             if let Some(taken) = board.take(sim, me) {
-                begin(shared, taken)?;
+                run(taken)?;
                 continue;
             }
             board.begin_search(sim, me.place);
             if let Some(taken) = board.take(sim, me) {
                 board.end_search(sim, me.place);
-                begin(shared, taken)?;
+                run(taken)?;
                 continue;
             }
             match board.prepare_to_sleep(sim, me) {
-                Ok(taken) => begin(shared, taken)?,
+                Ok(taken) => run(taken)?,
                 Err(heard) => {
                     let _ = sim.wait(&bell.bell, heard, &forever());
                     board.cancel_sleep(sim, me.place);
@@ -110,7 +138,7 @@ impl Scenario for Taking {
         if (0..self.threads()).any(|thread| rest.is_dead(thread)) {
             return Ok(());
         }
-        let left = (0..TASKS).find(|&task| shared.board.claim(sim, task as u32, generation(task)) == Claim::Ready);
+        let left = (0..self.tasks).find(|&task| shared.board.claim(sim, task as u32, generation(task)) == Claim::Ready);
         left.map_or(Ok(()), |task| Err(format!("all sleep, and nobody has taken task {task}")))
     }
 
@@ -159,9 +187,13 @@ impl Scenario for Taking {
 
 #[test]
 fn taking() {
-    exhaust("taking", &Taking { workers: 2 });
-    explore("taking", &Taking { workers: 2 }, Limits { kills: 1, timeouts: 0 }, 1500);
-    explore("taking by three", &Taking { workers: 3 }, Limits { kills: 2, timeouts: 0 }, 500);
+    let plain = Taking { workers: 2, tasks: TASKS, together: 0 };
+    exhaust("taking", &plain);
+    explore("taking", &plain, Limits { kills: 1, timeouts: 0 }, 1500);
+    explore("taking by three", &Taking { workers: 3, ..plain }, Limits { kills: 2, timeouts: 0 }, 500);
+    let together = Taking { workers: 2, tasks: 2, together: 2 };
+    exhaust("tasks that wait for each other", &together);
+    explore("tasks that wait for each other", &together, Limits { kills: 0, timeouts: 0 }, 1500);
 }
 
 /// A worker that runs three tasks, of which the second hangs; a nursery that ends the first if it finds it, and the second when the
