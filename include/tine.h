@@ -1720,7 +1720,6 @@ bool tine_task_cancelled(const struct tine_task_t *task);
  * @param out_pool  The new pool; free it with tine_pool_free().
  * @return TINE_OK; TINE_EINVAL; TINE_EBUSY: more than one thread with TINE_POOL_SINGLE_THREAD_ONLY, or a callback of another pool
  *         has been running for a second; TINE_EAGAIN, TINE_ENOMEM: no process to be had; TINE_ENOSPC, TINE_EMFILE; TINE_EBROKEN: a
- *         handler of pthread_atfork() starts threads in children; TINE_ENOTSUP: TINE_POOL_THREADS with something that needs a process.
  *         handler of pthread_atfork() starts threads in children; TINE_ENOTSUP: something that TINE_POOL_THREADS cannot have.
  *
  * Fork: copies the calling thread. Locks that other threads hold at this moment stay locked in every worker.

@@ -37,7 +37,7 @@ const TAKING: &str = "pool::exploration::taking";
 const CONDEMNING: &str = "pool::exploration::condemning";
 
 /// Each mistake, and the explorations of the objects that it breaks.
-const MUTANTS: [(&str, &[&str]); 19] = [
+const MUTANTS: [(&str, &[&str]); 22] = [
     ("release_drops_w", &[LOCK]),
     ("pending_after_cas", &[LOCK]),
     ("leader_not_linked", &[LOCK, SEMAPHORE, TRACKED, CONDITION, BARRIER, QUEUE]),
