@@ -7,9 +7,8 @@ static tine_async_t *submit_limited(tine_pool_t *pool, tine_task_fn fn, const vo
     options.timeout_ms = timeout_ms, options.soft_timeout_ms = soft_ms;
     return submit_with(pool, fn, arg, len, &options);
 }
-static void nap(int microseconds) {
-    const struct timespec time = { 0, microseconds * 1000 };
-    nanosleep(&time, NULL);
+static void work_for(int microseconds) {
+    for (const int64_t end = now_us() + microseconds; now_us() < end;) sched_yield();
 }
 static int32_t hang(const void *arg, size_t len, tine_task_t *task) {
     (void)arg, (void)len, (void)task;
@@ -20,14 +19,14 @@ static int32_t hang(const void *arg, size_t len, tine_task_t *task) {
 static int32_t hang_unless_told(const void *arg, size_t len, tine_task_t *task) {
     (void)arg, (void)len;
     count_up(&shared->started);
-    while (!tine_task_cancelled(task)) nap(100);
+    while (!tine_task_cancelled(task)) work_for(100);
     count_up(&shared->ended);
     const int seven = 7;
     return tine_task_reply(task, &seven, sizeof seven);
 }
-static int32_t nap_and_count(const void *arg, size_t len, tine_task_t *task) {
+static int32_t work_and_count(const void *arg, size_t len, tine_task_t *task) {
     (void)task;
-    nap(number_in(arg, len));
+    work_for(number_in(arg, len));
     count_up(&shared->ended);
     return 0;
 }
@@ -58,7 +57,7 @@ TEST(the_running_time_begins_when_a_worker_begins) {
     tine_pool_t *pool = pool_of(1);
     CHECK_OK(tine_pool_submit(pool, wait_at_gate, NULL, 0, NULL, NULL));
     const int none = 0;
-    tine_async_t *queued = submit_limited(pool, nap_and_count, &none, sizeof none, 500, 0);
+    tine_async_t *queued = submit_limited(pool, work_and_count, &none, sizeof none, 500, 0);
     CHECK_STATUS(tine_async_wait(queued, 700), TINE_ETIMEDOUT);
     set(&shared->gate, 1);
     CHECK_STATUS(end_of(queued), TINE_OK);
@@ -144,8 +143,8 @@ TEST_WITHIN(a_signal_never_meets_the_next_task, 60) {
     tine_pool_t *pool = pool_of(2);
     for (int i = 0; i < ROUNDS; i++) {
         const int length = 1500 + i % 11 * 100, none = 0;
-        limited[i] = submit_limited(pool, nap_and_count, &length, sizeof length, 2, 0);
-        others[i] = submit(pool, nap_and_count, &none, sizeof none);
+        limited[i] = submit_limited(pool, work_and_count, &length, sizeof length, 2, 0);
+        others[i] = submit(pool, work_and_count, &none, sizeof none);
     }
     for (int i = 0; i < ROUNDS; i++) {
         CHECK_STATUS(end_of(others[i]), TINE_OK);
@@ -165,7 +164,7 @@ TEST(limits_of_every_length_are_taken) {
     tine_pool_t *pool = pool_of(1);
     const int none = 0;
     const int64_t lengths[] = { TINE_FOREVER, 1000000, INT64_MAX / 1000000, INT64_MAX };
-    for (int i = 0; i < 4; i++) CHECK_STATUS(end_of(submit_limited(pool, nap_and_count, &none, sizeof none, lengths[i], lengths[3 - i])), TINE_OK);
+    for (int i = 0; i < 4; i++) CHECK_STATUS(end_of(submit_limited(pool, work_and_count, &none, sizeof none, lengths[i], lengths[3 - i])), TINE_OK);
     end_pool(pool);
     CHECK_INT(shared->ended, 4);
 }
@@ -247,8 +246,8 @@ TEST_WITHIN(cancels_race_with_everything, 60) {
     for (int round = 0; round < ROUNDS; round++) {
         tine_async_t *asyncs[AT_A_TIME];
         const int length = round % 7 * 20;
-        for (int i = 0; i < AT_A_TIME; i++) asyncs[i] = submit(pool, nap_and_count, &length, sizeof length);
-        nap(round % 13 * 20);
+        for (int i = 0; i < AT_A_TIME; i++) asyncs[i] = submit(pool, work_and_count, &length, sizeof length);
+        work_for(round % 13 * 20);
         for (int i = 0; i < AT_A_TIME; i++) CHECK_OK(tine_async_cancel(asyncs[(i + round) % AT_A_TIME]));
         for (int i = 0; i < AT_A_TIME; i++) {
             const tine_status_t status = end_of(asyncs[i]);
@@ -285,7 +284,7 @@ static int32_t take_and_hold(const void *arg, size_t len, tine_task_t *task) {
 }
 static int32_t take_for_ever(const void *arg, size_t len, tine_task_t *task) {
     (void)arg, (void)len, (void)task;
-    for (;;) take(MIB), nap(200);
+    for (;;) take(MIB), work_for(200);
     return 0;
 }
 static void check_greedy(tine_async_t *async) {
