@@ -48,7 +48,8 @@ static RECORD: PerProcess<Option<Record>> = PerProcess::new();
 pub(super) fn run(setup: Setup, blocked: Blocked, body: impl FnOnce() -> i32) -> ! {
     stdio::purge_in_child();
     let Setup { record, name, daemon, host_pid, host_fd, exit_pipe, not_its, deaf } = setup;
-    for fd in not_its {
+    // Not freed either: this process has its memory to its end.
+    for fd in &not_its {
         fd.close();
     }
     let parent = Parent { pid: host_pid, fd: host_fd };

@@ -85,7 +85,8 @@ pub(super) fn make(name: &CStr, manner: Manner, body: impl FnOnce() -> i32) -> R
         let host_fd = pidfd::open_self().map_err(of_process)?;
         let exit_pipe = if host_fd.is_none() { Some(fd::pipe().map_err(of_process)?) } else { None };
 
-        let not_its = streams::not_for_children();
+        // The child of a program with threads must not allocate.
+        let (name_of_child, not_its) = (name.to_owned(), streams::not_for_children());
         let gate = fork_gate::close()?;
         stdio::flush_before_fork();
         let blocked = Blocked::all();
@@ -94,7 +95,7 @@ pub(super) fn make(name: &CStr, manner: Manner, body: impl FnOnce() -> i32) -> R
                 leave_exit_pipe_of_parent(own_exit_pipe);
                 let setup = Setup {
                     record,
-                    name: name.to_owned(),
+                    name: name_of_child,
                     daemon: manner.daemon,
                     host_pid,
                     // Open as long as the child.
