@@ -607,7 +607,7 @@ typedef struct tine_spawn_options_t {
      */
     uint32_t umask;
     /**
-     * With TINE_SPAWN_SET_UID: real, effective and saved. The groups stay, unless TINE_SPAWN_SET_GID is there, too.
+     * With TINE_SPAWN_SET_UID: real, effective and saved; 4294967295, no user, is TINE_EINVAL. The groups stay, unless TINE_SPAWN_SET_GID is there, too.
      */
     uint32_t uid;
     /**

@@ -36,6 +36,9 @@ pub(super) unsafe fn read<'a>(argv: *const *const c_char, options: *const tine_s
         let fds = arg::array(options.fds, options.fd_count, "options.fds")?;
         let limits = arg::array(options.rlimits, options.rlimit_count, "options.rlimits")?;
         let groups = arg::array(options.groups, options.group_count, "options.groups")?;
+        if !groups.is_empty() && !has(TINE_SPAWN_SET_GID) {
+            return Err(Error::invalid("options.groups: they count only with TINE_SPAWN_SET_GID"));
+        }
         Ok(Command {
             argv,
             executable: arg::optional_text(options.executable),
@@ -110,6 +113,8 @@ fn group(flags: u32, joined: i32) -> Result<Group> {
 /// A field that counts only with its flag, since 0 means something there. Without it, a value is a flag that was forgotten.
 fn counts(flagged: bool, value: u32, field: &str, flag: &str) -> Result<Option<u32>> {
     match (flagged, value) {
+        // To the kernel it means "leave it as it is": a look-up that failed must not make a command run as this process's user.
+        (true, u32::MAX) => Err(Error::invalid(format!("options.{field}: {value} stands for none"))),
         (true, value) => Ok(Some(value)),
         (false, 0) => Ok(None),
         (false, _) => Err(Error::invalid(format!("options.{field}: it counts only with {flag}"))),

@@ -156,7 +156,7 @@ pub struct tine_spawn_options_t {
     pub process_group: i32,
     /// With TINE_SPAWN_SET_UMASK.
     pub umask: u32,
-    /// With TINE_SPAWN_SET_UID: real, effective and saved. The groups stay, unless TINE_SPAWN_SET_GID is there, too.
+    /// With TINE_SPAWN_SET_UID: real, effective and saved; 4294967295, no user, is TINE_EINVAL. The groups stay, unless TINE_SPAWN_SET_GID is there, too.
     pub uid: u32,
     /// With TINE_SPAWN_SET_GID: real, effective and saved.
     pub gid: u32,

@@ -267,8 +267,11 @@ impl Supervisor {
                 os::drain(fds[0]);
             }
             if ready & 2 != 0 && !self.obey() {
-                // Nobody has the other end.
+                // Nobody has the other end: the host has ended, or runs another program.
                 socket = -1;
+                if ends_with_host {
+                    break;
+                }
             }
             if host.is_some_and(|host| process::parent_pid() != host) {
                 (host, host_fd, socket) = (None, -1, -1);
@@ -296,6 +299,10 @@ impl Supervisor {
             Ok(received) if received.length == number.len() => {
                 let signal = i32::from_ne_bytes(number);
                 if signal == signal::KILL {
+                    if self.leads && self.end.is_none() {
+                        // Whoever joined the group is meant, too.
+                        let _ = signal::send_to_group(self.command, signal);
+                    }
                     self.kill_all();
                 } else if self.end.is_none() {
                     // Reaped by nobody but us: the number is its own, and its group's.

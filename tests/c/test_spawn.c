@@ -282,6 +282,14 @@ TEST(what_cannot_start_says_at_which_step) {
     REFUSE_SPAWN(ARGV("true"), TINE_EINVAL, 0, "options.flags");
     bad.uid = 1000;
     REFUSE_SPAWN(ARGV("true"), TINE_EINVAL, 0, "TINE_SPAWN_SET_UID");
+    bad.flags = TINE_SPAWN_SET_UID, bad.uid = UINT32_MAX; /* what a look-up that failed may have left: not "as whoever I am" */
+    REFUSE_SPAWN(ARGV("true"), TINE_EINVAL, 0, "options.uid");
+    bad.flags = TINE_SPAWN_SET_GID, bad.uid = 0, bad.gid = UINT32_MAX;
+    REFUSE_SPAWN(ARGV("true"), TINE_EINVAL, 0, "options.gid");
+    const uint32_t groups[] = { 1000 };
+    bad = defaults, bad.groups = groups, bad.group_count = 1;
+    REFUSE_SPAWN(ARGV("true"), TINE_EINVAL, 0, "options.groups");
+    bad = defaults;
     bad.size = 0;
     REFUSE_SPAWN(ARGV("true"), TINE_EINVAL, 0, "size");
     CHECK_STATUS(tine_process_spawn(ARGV("true"), NULL, NULL), TINE_EINVAL);
