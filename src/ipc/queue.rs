@@ -713,7 +713,8 @@ impl Queue {
             let bell = match self.register(w, side, deadline, &ready)? {
                 Registered::Asleep(bell) => bell,
                 Registered::Look => continue,
-                Registered::TimedOut => return Ok(Step::Nothing),
+                // Somebody may have reserved anew behind what is there for us.
+                Registered::TimedOut => return once(),
             };
             if w.wait(opposite.bell(), bell, deadline)? == Woken::TimedOut {
                 // Somebody may have rung for us at this very moment.
@@ -726,8 +727,8 @@ impl Queue {
     /// after it has seen the bell.
     fn register<W: Words>(&self, w: W, side: Side, deadline: &Deadline, ready: &impl Fn() -> bool) -> Result<Registered> {
         let (opposite, _) = self.side(side.opposite());
-        // While somebody there holds a reservation, or the first message, one publication follows the other without this word being
-        // free for long.
+        // While somebody there holds a reservation, or the first message, one publication may follow the other without this word ever
+        // being free for us.
         match robust::take_unless(w, &opposite.section, deadline, ready)? {
             None if deadline.passed() => return Ok(Registered::TimedOut),
             None => return Ok(Registered::Look),

@@ -55,24 +55,31 @@ pub fn take<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Op
     if acquire_free(w, cell) {
         return Ok(Some(Taken::Clean));
     }
-    take_contended(w, cell, deadline, || false)
+    take_contended(w, cell, deadline, false, || false)
 }
 
 /// [`take`] by somebody who does not need the word any more once there is `enough`: then it answers `None`, too. It looks whenever
-/// somebody gives the word, which may be taken again before it comes: the owner of that moment will wake the next one.
+/// somebody gives the word, and ten times a second: the word may be taken again before it comes, by somebody who keeps it for long
+/// (a reservation) and has the only wake-up, while there is enough already.
 pub fn take_unless<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline, enough: impl Fn() -> bool) -> Result<Option<Taken>> {
-    if acquire_free(w, cell) { Ok(Some(Taken::Clean)) } else { take_contended(w, cell, deadline, enough) }
+    if acquire_free(w, cell) { Ok(Some(Taken::Clean)) } else { take_contended(w, cell, deadline, true, enough) }
 }
 
 #[cold]
-fn take_contended<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline, enough: impl Fn() -> bool) -> Result<Option<Taken>> {
+fn take_contended<W: Words>(
+    w: W,
+    cell: &RobustCell,
+    deadline: &Deadline,
+    watches: bool,
+    enough: impl Fn() -> bool,
+) -> Result<Option<Taken>> {
     if is_held(w, cell) {
         w.clear_pending();
         return Err(Error::new(Kind::Busy, HELD));
     }
     match deadline.is_try() {
-        true => acquire(w, cell, &Deadline::new(Timeout::Millis(GRACE_MS)), false, enough),
-        false => acquire(w, cell, deadline, false, enough),
+        true => acquire(w, cell, &Deadline::new(Timeout::Millis(GRACE_MS)), watches, enough),
+        false => acquire(w, cell, deadline, watches, enough),
     }
 }
 

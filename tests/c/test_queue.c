@@ -131,6 +131,38 @@ static void await_sleepers(int count) {
     }
 }
 
+static int lets_go[2];
+static void *reserve_and_keep(void *queue) {
+    void *memory;
+    char byte;
+    CHECK_OK(tine_queue_reserve(queue, 1, TINE_FOREVER, &memory));
+    CHECK_INT(read(lets_go[0], &byte, 1), 1);
+    CHECK_OK(tine_queue_abandon(queue));
+    return NULL;
+}
+static void *get_one(void *queue) {
+    CHECK_OK(tine_queue_get(queue, NULL, 0, TINE_FOREVER, NULL));
+    return NULL;
+}
+
+TEST(whoever_reserves_next_keeps_nobody_from_what_is_there) {
+    tine_queue_t *queue = new_queue(0, 0, 0);
+    pthread_t reserving, getting;
+    void *memory;
+    CHECK_INT(pipe(lets_go), 0);
+    CHECK_OK(tine_queue_reserve(queue, 0, 0, &memory));
+    CHECK_INT(pthread_create(&reserving, NULL, reserve_and_keep, queue), 0);
+    await_sleepers(1);
+    CHECK_INT(pthread_create(&getting, NULL, get_one, queue), 0);
+    await_sleepers(2);
+    CHECK_OK(tine_queue_commit(queue, 0));
+    CHECK_INT(pthread_join(getting, NULL), 0); /* while the other one has its reservation */
+    CHECK_INT(write(lets_go[1], "g", 1), 1);
+    CHECK_INT(pthread_join(reserving, NULL), 0);
+    close(lets_go[0]), close(lets_go[1]);
+    tine_queue_free(queue);
+}
+
 TEST(close_wakes_everybody_and_the_handle_may_be_freed_at_once) {
     enum { THREADS = 3 };
     tine_queue_t *queue = new_queue(0, 0, 0);
