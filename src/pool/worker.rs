@@ -384,18 +384,17 @@ impl Worker<'_> {
             if item == 0 || each {
                 self.begin_lap(task, call);
             }
-            let abandoned = task.is_abandoned();
-            if !abandoned {
-                task.reply_state().begin_item(item);
-                let code = run(argument.wrapping_add(item * item_length), item_length);
-                task.reply_state().end_item(item, code);
-            }
-            if each || abandoned || item + 1 == call.items {
+            if task.is_abandoned() {
                 self.end_lap();
-            }
-            if abandoned {
                 break;
             }
+            task.reply_state().begin_item(item);
+            let code = run(argument.wrapping_add(item * item_length), item_length);
+            // First the decision whether it ended in time: an item that was condemned has not ended, and the next one is not charged.
+            if each || item + 1 == call.items {
+                self.end_lap();
+            }
+            task.reply_state().end_item(item, code);
         }
         task.reply_state().end_chunk()
     }
@@ -416,7 +415,9 @@ impl Worker<'_> {
         }
     }
 
+    /// What the task left in the streams' buffers goes out first, still on its time: whoever reads them may be slow, or never come.
     fn end_lap(&self) {
+        stdio::flush_if_pending();
         match duty::end(self.w, self.duty, self.laps) {
             End::InTime => {}
             End::Condemned => self.wait_for_kill(),

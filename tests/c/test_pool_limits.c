@@ -1,4 +1,5 @@
 /* How tasks and workers are stopped: running times, cancels. */
+#include <fcntl.h>
 #include <poll.h>
 #include "pool_tools.h"
 
@@ -62,6 +63,29 @@ TEST(the_running_time_begins_when_a_worker_begins) {
     set(&shared->gate, 1);
     CHECK_STATUS(end_of(queued), TINE_OK);
     end_pool(pool);
+}
+
+/* Its output goes where nobody reads: on its own time. */
+static int32_t print_and_return(const void *arg, size_t len, tine_task_t *task) {
+    (void)arg, (void)len, (void)task;
+    setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+    return printf("the last word") < 0;
+}
+TEST(a_task_whose_output_nobody_takes_ends_in_its_time) {
+    static const char block[4096];
+    int nobody_reads[2];
+    const int out = dup(1);
+    share();
+    CHECK_INT(pipe(nobody_reads), 0);
+    CHECK_INT(dup2(nobody_reads[1], 1), 1);
+    tine_pool_t *pool = pool_of(1);
+    CHECK_INT(dup2(out, 1), 1);
+    CHECK_INT(fcntl(nobody_reads[1], F_SETFL, O_NONBLOCK), 0);
+    while (write(nobody_reads[1], block, sizeof block) > 0) {}
+    CHECK_INT(fcntl(nobody_reads[1], F_SETFL, 0), 0);
+    check_ended(submit_limited(pool, print_and_return, NULL, 0, 300, 0), TINE_ETIMEDOUT, TINE_REASON_TIMEOUT);
+    end_pool(pool);
+    close(out), close(nobody_reads[0]), close(nobody_reads[1]);
 }
 
 TEST(a_task_is_told_when_its_soft_limit_is_over) {
