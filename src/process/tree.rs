@@ -65,8 +65,9 @@ pub(super) fn start(plan: &mut Plan, ends_with_host: bool) -> Result<Arc<Child>>
             Ok(child)
         }
         Err(error) => {
-            // It ends by itself, or when it finds that nobody listens.
+            // It ends by itself, or when it finds that nobody listens. Killed, it may have left what its command began.
             let _ = child.wait(&Deadline::new(Timeout::Millis(KILL_MS)));
+            kill_group_of(child.pid);
             Err(error)
         }
     }
@@ -114,13 +115,17 @@ impl Tree {
             Ok(Message::Ended { ending, usage }) => End { ending: Some(ending), usage: Some(usage) },
             _ => {
                 // It was killed itself, and its command with it.
-                if let Some(group) = Group::of(self.supervisor) {
-                    group.kill();
-                    group.remove();
-                }
+                kill_group_of(self.supervisor);
                 End { ending: None, usage: None }
             }
         }
+    }
+}
+
+fn kill_group_of(supervisor: i32) {
+    if let Some(group) = Group::of(supervisor) {
+        group.kill();
+        group.remove();
     }
 }
 

@@ -78,7 +78,14 @@ impl Barrier {
     /// Answers the party's index. `action`, if there is one, runs in the party that came last.
     pub fn wait(&self, deadline: &Deadline, action: Option<&mut dyn FnMut()>) -> Result<u32> {
         let _kept = self.shared.clone();
-        self.hall().wait(Thread::current(), deadline, action)
+        let mut action = action.map(|action| {
+            || {
+                action();
+                // It may have forked, and this may be the child: there the thread has another number, which the wait goes on with.
+                Thread::current();
+            }
+        });
+        self.hall().wait(Thread::current(), deadline, action.as_mut().map(|action| action as &mut dyn FnMut()))
     }
 
     pub fn reset(&self) -> Result<()> {
