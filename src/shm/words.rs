@@ -180,7 +180,7 @@ impl Words for Thread {
     #[inline(always)]
     fn link(self, cell: &RobustCell) -> Result<()> {
         // SAFETY: cells lie in mappings that their object keeps alive; an object that is freed while its lock is held leaves its
-        // memory mapped (`Object::leak_if_held`).
+        // memory mapped (`Object::keep_mapped`).
         unsafe { Thread::link(self, cell.word.atomic().as_ptr()) }
     }
 

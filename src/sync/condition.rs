@@ -138,7 +138,7 @@ fn is_older(one: u32, other: u32) -> bool {
 
 impl Line<'_> {
     pub fn wait<W: Words>(self, w: W, lock: &RobustCell, recursive: bool, deadline: &Deadline) -> Result<Note> {
-        if !robust::holds(w, lock) {
+        if !robust::is_held(w, lock) {
             return Err(Error::new(Kind::NotOwner, "condition: the calling thread does not hold the lock"));
         }
         let seat = self.sit_down(w)?;

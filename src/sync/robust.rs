@@ -212,12 +212,6 @@ pub fn try_hold<W: Words>(w: W, cell: &RobustCell) -> Result<Option<Taken>> {
     Ok(Some(if seen & OWNER_DIED != 0 { Taken::OwnerDied } else { Taken::Clean }))
 }
 
-/// Whether the calling thread has `cell` by [`hold`] or [`try_hold`].
-#[inline]
-pub fn holds<W: Words>(w: W, cell: &RobustCell) -> bool {
-    w.load(&cell.word, Relaxed) & OWNER == w.tid() && w.holds(cell)
-}
-
 /// Marks `cell`, which `owner` has, so that whoever gives it wakes; answers the value to sleep on. `None`: it has another owner by now, or
 /// the mark could not be set just now.
 pub fn mark_waiter<W: Words>(w: W, cell: &RobustCell, owner: u32) -> Option<u32> {
@@ -298,7 +292,7 @@ pub fn release_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce()
     sound
 }
 
-/// Whether the calling thread owns `cell` by [`hold`] or [`keep`].
+/// Whether the calling thread has `cell` by [`hold`], [`try_hold`] or [`keep`].
 #[inline(always)]
 pub fn is_held<W: Words>(w: W, cell: &RobustCell) -> bool {
     w.load(&cell.word, Relaxed) & OWNER == w.tid() && w.holds(cell)

@@ -104,7 +104,7 @@ impl Permits<'_> {
     /// Gives `count` permits back; all of them, or none if this thread has less.
     #[inline]
     pub fn release<W: Words>(self, w: W, count: usize) -> Result<()> {
-        let mine = || self.mine_first(w).filter(|&index| robust::holds(w, &self.cells[index]));
+        let mine = || self.mine_first(w).filter(|&index| robust::is_held(w, &self.cells[index]));
         if count == 1 {
             let index = mine().next().ok_or_else(not_owner)?;
             return self.release_one(w, index);
