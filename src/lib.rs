@@ -25,6 +25,7 @@ compile_error!("tine answers TINE_EPANIC instead of unwinding into its host; wit
 
 pub mod error;
 pub mod log;
+mod mutant;
 pub mod timeout;
 
 pub mod sys;

@@ -1,5 +1,5 @@
-//! Proves the instruments: for each mistake that the code can be built with (`--cfg tine_mutant="…"`) the explorations that are to
-//! find it must fail. (`sync::model` has the same mistakes, and more, as variants of the models; its own tests see to those.)
+//! Proves the instruments: for each mistake that the unit tests can make (`src/mutant.rs`) the explorations that are to find it must
+//! fail. (`sync::model` has the same mistakes, and more, as variants of the models; its own tests see to those.)
 //!
 //! `mutants [WORD…] [--list]`: the mutants whose names contain one of the words.
 #![allow(clippy::print_stdout, reason = "a test program")]
@@ -10,7 +10,7 @@ mod arguments;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
@@ -74,26 +74,18 @@ fn main() -> ExitCode {
         failures += compare_with_code();
     }
     let selected: Vec<_> = MUTANTS.iter().filter(|(mutant, _)| arguments.select(mutant)).collect();
+    let program = build();
     let next = AtomicUsize::new(0);
-    let try_next = |target: &str| {
+    let try_them = || {
         let mut failures = 0;
         while let Some((mutant, explorations)) = selected.get(next.fetch_add(1, Relaxed)) {
-            match build(mutant, target) {
-                Ok(program) => {
-                    failures += explorations.iter().filter(|exploration| !is_caught(&program, mutant, exploration)).count()
-                }
-                Err(why) => {
-                    println!("mutants: {mutant}: FAILED: it does not build\n{why}");
-                    failures += 1;
-                }
-            }
+            failures += explorations.iter().filter(|exploration| !is_caught(&program, mutant, exploration)).count();
         }
         failures
     };
-    // Two at a time: cargo builds one at a time in a folder, and mostly on one processor.
     failures += thread::scope(|scope| {
-        let second = scope.spawn(|| try_next("nested_too"));
-        try_next("nested") + second.join().expect("it does not panic")
+        let second = scope.spawn(try_them);
+        try_them() + second.join().expect("it does not panic")
     });
     let seconds = start.elapsed().as_secs_f64();
     println!(
@@ -106,7 +98,7 @@ fn main() -> ExitCode {
 /// Runs one exploration of a mutant. `false`: it finds nothing, or something else goes wrong.
 fn is_caught(program: &Path, mutant: &str, exploration: &str) -> bool {
     let mut run = Command::new(program);
-    run.args(["--exact", exploration]).env("RUST_BACKTRACE", "0");
+    run.args(["--exact", exploration]).env("TINE_MUTANT", mutant).env("RUST_BACKTRACE", "0");
     for name in ["TINE_EXPLORE_RUNS", "TINE_EXPLORE_SEED", "TINE_EXPLORE_ALL", "TINE_EXPLORE_SCHEDULE"] {
         run.env_remove(name);
     }
@@ -121,26 +113,19 @@ fn is_caught(program: &Path, mutant: &str, exploration: &str) -> bool {
     found.is_some() && !output.status.success()
 }
 
-/// The library's unit tests with the mistake in them. Not optimised: what counts is that they are built quickly.
-fn build(mutant: &str, target: &str) -> Result<PathBuf, String> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name(target);
+/// The library's unit tests: what cargo has just built, where it built them for this test.
+fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["rustc", "--offline", "--lib", "--profile", "test", "--message-format", "json-render-diagnostics"])
-        .args(["--config", "profile.test.opt-level=0", "--config", "profile.test.debug=0"])
-        .arg("--target-dir")
-        .arg(target)
-        .args(["--", "--cfg", &format!("tine_mutant=\"{mutant}\"")])
-        .env_remove("CARGO_TARGET_DIR")
-        .output()
-        .map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    let mut command = Command::new(cargo);
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(["test", "--offline", "--lib", "--no-run", "--message-format", "json-render-diagnostics"]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
     }
+    let output = command.stderr(Stdio::inherit()).output().expect("cargo is there");
     let text = String::from_utf8_lossy(&output.stdout);
     let executable = text.rsplit_once("\"executable\":\"").and_then(|(_, rest)| rest.split_once('"'));
-    executable.map(|(path, _)| path.into()).ok_or_else(|| "cargo does not say what it has built".into())
+    executable.expect("cargo says what it has built").0.into()
 }
 
 /// A mutant that is not in the list would never be tried, one that is not in the code never be found.
@@ -153,7 +138,7 @@ fn compare_with_code() -> usize {
             if path.is_dir() {
                 folders.push(path);
             } else if let Ok(text) = fs::read_to_string(&path) {
-                let named = text.split("tine_mutant = \"").skip(1).filter_map(|rest| rest.split_once('"'));
+                let named = text.split("mutant::is(\"").skip(1).filter_map(|rest| rest.split_once('"'));
                 there.extend(named.map(|(mutant, _)| mutant.to_owned()));
             }
         }

@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::error::{Error, Kind, Result};
+use crate::mutant;
 use crate::shm::layout::{ObjectKind, QueueShared, SideShared};
 use crate::shm::{Bytes, Extent, HandedOn, Naming, Object, RobustCell, Segment, Spin, Woken, Words, handing_on};
 use crate::sync::ALL;
@@ -426,20 +427,20 @@ impl Queue {
     #[inline]
     fn publish_put<W: Words>(&self, w: W, tail: Position) {
         let side = &self.shared.producers;
-        if !cfg!(tine_mutant = "publish_before_wake") && !cfg!(tine_mutant = "doorbell_reset_outside_lock") {
+        if !mutant::is("publish_before_wake") && !mutant::is("doorbell_reset_outside_lock") {
             self.ring_consumers(w);
         }
         w.store64(side.own(), tail.0, Relaxed);
-        if cfg!(tine_mutant = "two_store_publish") {
+        if mutant::is("two_store_publish") {
             let before = w.load64(&side.position, Relaxed);
             w.store64(&side.position, before & !0xffff_ffff | u64::from(tail.units()), Release);
         }
         // SYNC POINT: tail (release; the acquire is in `next_record`).
         w.store64(&side.position, tail.0, Release);
-        if cfg!(tine_mutant = "publish_before_wake") {
+        if mutant::is("publish_before_wake") {
             self.ring_consumers(w);
         }
-        if cfg!(tine_mutant = "doorbell_reset_outside_lock") {
+        if mutant::is("doorbell_reset_outside_lock") {
             robust::give(w, &side.section);
             self.ring_consumers(w);
         }
@@ -800,7 +801,7 @@ impl Queue {
     /// A producer ended inside. Can be done again, should this one end, too.
     #[cold]
     fn recover_producers<W: Words>(&self, w: W, by: Side) {
-        if cfg!(tine_mutant = "recovery_only_in_producers") && by == Side::Consumer {
+        if mutant::is("recovery_only_in_producers") && by == Side::Consumer {
             return;
         }
         let side = &self.shared.producers;
@@ -949,7 +950,7 @@ fn recover<W: Words>(w: W, side: &SideShared) {
     if intent != 0 && w.load64(&side.large_intent_position, Relaxed) == position {
         w.store64(&side.large, intent, Release);
     }
-    if !cfg!(tine_mutant = "recovery_does_not_wake") {
+    if !mutant::is("recovery_does_not_wake") {
         reset_bell(w, side);
         w.wake(side.bell(), ALL);
     }

@@ -17,6 +17,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 use super::memory::{Claims, Tasks};
+use crate::mutant;
 use crate::shm::pool::{BELLS, LANES, PROCESSES_MAX, SET_WORDS};
 use crate::shm::{Word, Word64, Words};
 
@@ -290,7 +291,7 @@ impl Board {
             let hint = w.load64(&self.claims.head.hints[lane], Relaxed);
             w.load64(&self.tasks.head.tails[lane], Relaxed) != hint
         });
-        if more && self.is_empty(w, &self.claims.head.searching) && !cfg!(tine_mutant = "search_not_passed_on") {
+        if more && self.is_empty(w, &self.claims.head.searching) && !mutant::is("search_not_passed_on") {
             self.wake_one(w);
         }
     }
@@ -303,7 +304,7 @@ impl Board {
         insert(w, &self.claims.head.idle, place);
         remove(w, &self.claims.head.searching, place);
         w.fence();
-        if cfg!(tine_mutant = "sleeper_does_not_look_again") {
+        if mutant::is("sleeper_does_not_look_again") {
             return Err(heard);
         }
         match self.take_anywhere(w, holder) {

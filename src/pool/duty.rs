@@ -13,6 +13,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
 use super::board::Taken;
+use crate::mutant;
 use crate::shm::Words;
 use crate::shm::pool::Duty;
 
@@ -101,7 +102,7 @@ pub fn is_retiring<W: Words>(w: W, duty: &Duty) -> bool {
 /// The nursery's: decides that the lap does not end in time. `false`: it has ended.
 pub fn condemn<W: Words>(w: W, duty: &Duty, lap: &Lap) -> bool {
     let condemned = lap.state >> LAP_SHIFT << LAP_SHIFT | CONDEMNED;
-    if cfg!(tine_mutant = "condemned_whatever_runs") {
+    if mutant::is("condemned_whatever_runs") {
         w.store64(&duty.state, condemned, SeqCst);
         return true;
     }

@@ -23,6 +23,7 @@ use super::ALL;
 use super::robust::{self, OWNER, Taken};
 use super::tracked::Permits;
 use crate::error::{Error, Kind, Result};
+use crate::mutant;
 use crate::shm::layout::BarrierShared;
 use crate::shm::{HandedOn, Naming, Object, Objects, RobustCell, Woken, Words};
 use crate::sys::Deadline;
@@ -268,7 +269,7 @@ impl Hall<'_> {
     #[cold]
     fn recover<W: Words>(self, w: W) {
         let state = w.load(self.shared.state(), Relaxed);
-        if w.load(self.shared.completed(), Relaxed) == generation(state) && !cfg!(tine_mutant = "round_not_finished") {
+        if w.load(self.shared.completed(), Relaxed) == generation(state) && !mutant::is("round_not_finished") {
             self.change(w, next(state));
         } else {
             self.change(w, state);
@@ -356,7 +357,7 @@ impl Hall<'_> {
             let look = self.look(w, mine);
             self.leave(w);
             let Look::Wait(state) = look else { return Ok(true) };
-            let woken = if cfg!(tine_mutant = "leader_does_not_look") {
+            let woken = if mutant::is("leader_does_not_look") {
                 w.wait(self.shared.state(), state, deadline)?
             } else {
                 w.wait_watching(self.shared.state(), state, deadline)?

@@ -27,6 +27,7 @@ use super::ALL;
 use super::lock::{self, Lock};
 use super::robust::{self, OWNER, Taken};
 use crate::error::{Error, Kind, Note, Result};
+use crate::mutant;
 use crate::shm::layout::ConditionShared;
 use crate::shm::{HandedOn, Naming, Object, Objects, RobustCell, Woken, Words};
 use crate::sys::Deadline;
@@ -213,7 +214,7 @@ impl Line<'_> {
     #[cold]
     fn recover<W: Words>(self, w: W) {
         if w.load(self.shared.bell(), Relaxed) == WAKING {
-            if !cfg!(tine_mutant = "recovery_does_not_wake") {
+            if !mutant::is("recovery_does_not_wake") {
                 w.wake(self.shared.bell(), ALL);
             }
             w.store(self.shared.bell(), 0, Relaxed);
@@ -261,7 +262,7 @@ impl Line<'_> {
         }
         let credits = self.credits(w);
         if credits.count > 0 && is_older(ticket, credits.horizon) {
-            if cfg!(tine_mutant = "credit_taken_before_lock") {
+            if mutant::is("credit_taken_before_lock") {
                 self.set_credits(w, Credits { count: credits.count - 1, ..credits });
             }
             return Turn::Now;
@@ -305,7 +306,7 @@ impl Line<'_> {
         let Some(asleep) = robust::mark_waiter(w, seat, who) else { return Ok(Woken::Look) };
         // The same thread may have left and come back meanwhile, to the end of the line. From here on its leaving is felt: who gives a
         // marked word wakes, and clears the mark if nobody was there.
-        if w.load(&seat.small[small::TICKET], Relaxed) != ticket && !cfg!(tine_mutant = "seat_taken_for_its_waiter") {
+        if w.load(&seat.small[small::TICKET], Relaxed) != ticket && !mutant::is("seat_taken_for_its_waiter") {
             return Ok(Woken::Look);
         }
         // Between this look and the sleep it may do so still, and another waiter mark it again: hence the watching.
@@ -332,7 +333,7 @@ impl Line<'_> {
             notified |= matches!(end, End::TimedOut) && is_older(ticket, credits.horizon) && ahead < credits.count;
             // In this order: killed in between, this one is gone, and its credit is the next one's.
             w.store(&self.seats[index].small[small::TICKET], 0, Relaxed);
-            let taken = u32::from(notified && !cfg!(tine_mutant = "credit_taken_before_lock"));
+            let taken = u32::from(notified && !mutant::is("credit_taken_before_lock"));
             let left = credits.count.saturating_sub(taken);
             self.set_credits(w, Credits { count: left.min(others), ..credits });
             robust::give(w, &self.shared.section);
@@ -360,7 +361,7 @@ impl Line<'_> {
         let after = Credits { horizon: w.load(self.shared.next(), Relaxed), count: there.saturating_add(count).min(waiting) };
         if w.load(self.shared.bell(), Relaxed) == 0 {
             self.set_credits(w, after);
-        } else if cfg!(tine_mutant = "publish_before_wake") {
+        } else if mutant::is("publish_before_wake") {
             self.set_credits(w, after);
             w.store(self.shared.bell(), 0, Relaxed);
             w.wake(self.shared.bell(), ALL);

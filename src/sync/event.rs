@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use super::ALL;
 use super::robust::{self, Taken};
 use crate::error::{Error, Kind, Result};
+use crate::mutant;
 use crate::shm::layout::EventShared;
 use crate::shm::{HandedOn, Naming, Object, Spin, Woken, Words};
 use crate::sys::Deadline;
@@ -117,7 +118,7 @@ fn set_waking<W: Words>(w: W, shared: &EventShared) -> Result<()> {
     if seen & (ASLEEP | WAKING) == 0 {
         // Nobody registers while we have the section.
         set_quietly(w, shared);
-    } else if cfg!(tine_mutant = "publish_before_wake") {
+    } else if mutant::is("publish_before_wake") {
         w.store(shared.state(), published(seen), Release);
         w.wake(shared.state(), ALL);
     } else {
@@ -187,7 +188,7 @@ fn register<W: Words>(w: W, shared: &EventShared, happened: &impl Fn(u32) -> boo
 fn recover<W: Words>(w: W, shared: &EventShared) {
     let seen = w.load(shared.state(), Relaxed);
     if seen & WAKING != 0 {
-        if !cfg!(tine_mutant = "recovery_does_not_wake") {
+        if !mutant::is("recovery_does_not_wake") {
             w.wake(shared.state(), ALL);
         }
         w.store(shared.state(), seen & !WAKING, Relaxed);

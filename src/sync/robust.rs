@@ -30,6 +30,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::{ALL, GRACE_MS};
 use crate::error::{Error, Kind, Result};
+use crate::mutant;
 use crate::shm::{RobustCell, Woken, Words};
 use crate::sys::Deadline;
 use crate::timeout::Timeout;
@@ -234,7 +235,7 @@ pub fn keep<W: Words>(w: W, cell: &RobustCell) -> Result<()> {
 /// A cell that was linked need not be pending.
 #[inline(always)]
 fn link<W: Words>(w: W, cell: &RobustCell) -> Result<()> {
-    if !cfg!(tine_mutant = "leader_not_linked") {
+    if !mutant::is("leader_not_linked") {
         w.link(cell)?;
     }
     w.clear_pending();
@@ -287,7 +288,7 @@ pub fn release_only<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce() ->
 #[inline(always)]
 pub fn release_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce() -> K) -> bool {
     w.set_pending(cell);
-    let sound = w.unlink(cell) || cfg!(tine_mutant = "leader_not_linked");
+    let sound = w.unlink(cell) || mutant::is("leader_not_linked");
     give_keeping(w, cell, keep);
     sound
 }
@@ -301,7 +302,7 @@ pub fn is_held<W: Words>(w: W, cell: &RobustCell) -> bool {
 /// The usual case: nobody has it, nobody waits. The cell is pending afterwards, either way.
 #[inline(always)]
 fn acquire_free<W: Words>(w: W, cell: &RobustCell) -> bool {
-    if cfg!(tine_mutant = "pending_after_cas") {
+    if mutant::is("pending_after_cas") {
         let free = w.cas(&cell.word, 0, w.tid(), Acquire).is_ok();
         w.set_pending(cell);
         return free;
@@ -380,7 +381,7 @@ fn give_and_wake<W: Words>(w: W, cell: &RobustCell) {
     if w.load(&cell.word, Relaxed) & OWNER != w.tid() {
         return; // written over: not ours to free any more
     }
-    let kept = if cfg!(tine_mutant = "release_drops_w") { 0 } else { WAITERS };
+    let kept = if mutant::is("release_drops_w") { 0 } else { WAITERS };
     // SYNC POINT: robust word (release).
     let before = w.and(&cell.word, kept, Release);
     if before & WAITERS != 0 && w.wake(&cell.word, 1) == 0 {

@@ -27,6 +27,7 @@ use super::ALL;
 use super::robust::{self, OWNER, Taken};
 use super::tracked::Permits;
 use crate::error::{Error, Kind, Result};
+use crate::mutant;
 use crate::shm::layout::SemaphoreShared;
 use crate::shm::{HandedOn, Naming, Object, Objects, RobustCell, SharedMemory, Spin, Woken, Words};
 use crate::sys::Deadline;
@@ -279,14 +280,14 @@ fn release_waking<W: Words>(w: W, shared: &SemaphoreShared, count: u32, maximum:
     if robust::take_patiently(w, &shared.section)? == Taken::OwnerDied {
         recover(w, shared, Side::Releaser);
     }
-    if cfg!(tine_mutant = "doorbell_reset_outside_lock") {
+    if mutant::is("doorbell_reset_outside_lock") {
         robust::give(w, &shared.section);
     }
     let result = if !is_odd(w.load(shared.state(), Relaxed)) {
         // It stays even: only the owner of the section makes it odd.
         add_permits(w, shared, count, maximum).map(|_| ())
     } else {
-        if cfg!(tine_mutant = "publish_before_wake") {
+        if mutant::is("publish_before_wake") {
             w.store(shared.state(), permits, Release);
             w.wake(shared.state(), 1);
         } else {
@@ -297,7 +298,7 @@ fn release_waking<W: Words>(w: W, shared: &SemaphoreShared, count: u32, maximum:
         }
         Ok(())
     };
-    if !cfg!(tine_mutant = "doorbell_reset_outside_lock") {
+    if !mutant::is("doorbell_reset_outside_lock") {
         robust::give(w, &shared.section);
     }
     result
@@ -321,11 +322,11 @@ enum Side {
 /// that nobody falls asleep meanwhile, and so that this is done again should this thread end, too.
 #[cold]
 fn recover<W: Words>(w: W, shared: &SemaphoreShared, side: Side) {
-    if cfg!(tine_mutant = "recovery_only_in_producers") && side == Side::Waiter {
+    if mutant::is("recovery_only_in_producers") && side == Side::Waiter {
         return;
     }
     if w.load(shared.state(), Relaxed) == WAKING {
-        if !cfg!(tine_mutant = "recovery_does_not_wake") {
+        if !mutant::is("recovery_does_not_wake") {
             w.wake(shared.state(), ALL);
         }
         w.store(shared.state(), 0, Relaxed);

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::robust;
 use crate::error::{Error, Kind, Result};
+use crate::mutant;
 use crate::shm::{RobustCell, Woken, Word, Words};
 use crate::sys::Deadline;
 
@@ -90,7 +91,7 @@ impl Permits<'_> {
             if let Some(index) = self.take(w)? {
                 return Ok(index);
             }
-            let woken = if cfg!(tine_mutant = "leader_does_not_look") {
+            let woken = if mutant::is("leader_does_not_look") {
                 w.wait(self.bell, ASLEEP, deadline)?
             } else {
                 w.wait_watching(self.bell, ASLEEP, deadline)?
@@ -131,7 +132,7 @@ impl Permits<'_> {
     fn ring<W: Words>(self, w: W) {
         // SYNC POINT: bell (fence).
         w.fence();
-        if w.load(self.bell, Relaxed) != 0 && !cfg!(tine_mutant = "bell_not_rung") {
+        if w.load(self.bell, Relaxed) != 0 && !mutant::is("bell_not_rung") {
             w.store(self.bell, 0, Relaxed);
             w.wake(self.bell, 1);
         }

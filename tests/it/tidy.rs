@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::support::{root, without_comments};
 
 /// From the bottom up: a layer may import those before it.
-const LAYERS: [&str; 10] = ["error", "timeout", "sys", "log", "shm", "sync", "ipc", "process", "pool", "ffi"];
+const LAYERS: [&str; 11] = ["error", "timeout", "mutant", "sys", "log", "shm", "sync", "ipc", "process", "pool", "ffi"];
 
 /// May contain `unsafe`.
 const UNSAFE_LAYERS: [&str; 3] = ["sys", "shm", "ffi"];

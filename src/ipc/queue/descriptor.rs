@@ -37,7 +37,7 @@ impl Queue {
             return;
         }
         let loud = bell & !bell::SILENT;
-        if cfg!(tine_mutant = "loud_before_token") {
+        if mutant::is("loud_before_token") {
             w.store(side.bell(), loud, Relaxed);
             w.relax(0);
         }
@@ -82,7 +82,7 @@ impl Queue {
         }
         let bell = w.load(side.bell(), Relaxed);
         if !self.has_message(w) && w.load(side.closed(), Relaxed) == 0 && bell & bell::SILENT == 0 {
-            if cfg!(tine_mutant = "token_before_silent") {
+            if mutant::is("token_before_silent") {
                 doorbell.clear();
                 w.store(side.bell(), bell | bell::SILENT, Relaxed);
             } else {

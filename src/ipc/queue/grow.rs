@@ -67,7 +67,7 @@ impl Queue {
         let (made, given_back) = (w.load64(&side.made, Relaxed) as u32, w.load64(&side.given_back, Relaxed) as u32);
         // SYNC POINT: head (acquire): what lay before it was copied out.
         let head = Position(w.load64(&self.shared.consumers.position, Acquire));
-        let through = match cfg!(tine_mutant = "gives_back_what_is_in_use") {
+        let through = match mutant::is("gives_back_what_is_in_use") {
             true => head.units().next_multiple_of(self.window),
             false => head.units() & !(self.window - 1),
         };

@@ -8,6 +8,7 @@
 //! copied by `commit` and `peek`.
 
 use super::*;
+use crate::mutant;
 use crate::sys::per_process::PerProcess;
 use crate::sys::thread;
 
@@ -153,12 +154,12 @@ impl Queue {
         let units = units_of(length);
         match self.room(w, units) {
             Ok(tail) => {
-                if cfg!(tine_mutant = "commit_before_header") {
+                if mutant::is("commit_before_header") {
                     self.publish_put(w, tail.advance(units));
                     w.relax(0);
                 }
                 self.write_word(tail.units(), header(length, kind::INLINE));
-                if !cfg!(tine_mutant = "commit_before_header") {
+                if !mutant::is("commit_before_header") {
                     self.publish_put(w, tail.advance(units));
                 }
                 Step::Done(length)

@@ -74,7 +74,7 @@ impl Queue {
             }
             put += 1;
         }
-        if cfg!(tine_mutant = "many_counted_as_one") {
+        if mutant::is("many_counted_as_one") {
             let first = Position(w.load64(side.own(), Relaxed));
             tail = first.advance(tail.units_since(first));
         }

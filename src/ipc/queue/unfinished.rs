@@ -103,11 +103,11 @@ impl Queue {
             0 => return Err(overflow()),
             1 => {
                 let ended = counted & !(ENDS | ASLEEP) | seen.wrapping_add(END) & ENDS;
-                if cfg!(tine_mutant = "publish_before_wake") {
+                if mutant::is("publish_before_wake") {
                     w.store64(tasks.state(), ended, Release);
                 }
                 let bell = w.load(tasks.bell(), Relaxed);
-                w.store(tasks.bell(), bell.wrapping_add(u32::from(!cfg!(tine_mutant = "end_leaves_bell"))), Relaxed);
+                w.store(tasks.bell(), bell.wrapping_add(u32::from(!mutant::is("end_leaves_bell"))), Relaxed);
                 w.wake(tasks.bell(), ALL);
                 // SYNC POINT: done (release). Something may be put at this very moment: it comes after the end of those who wait.
                 w.store64(tasks.state(), ended, Release);
