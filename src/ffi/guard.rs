@@ -48,6 +48,12 @@ pub(super) fn noted_unless(usual: impl FnOnce() -> Option<()>, body: impl FnOnce
     if done { TINE_OK } else { unusual(body) }
 }
 
+/// [`noted_unless`] for exports that return a status and nothing else.
+#[inline(always)]
+pub(super) fn status_unless(usual: impl FnOnce() -> Option<()>, body: impl FnOnce() -> Result<()>) -> tine_status_t {
+    noted_unless(usual, || body().map(|()| Note::None))
+}
+
 /// For exports that return a number on success and a status below 0 on failure.
 #[inline]
 pub(super) fn number(body: impl FnOnce() -> Result<i32>) -> i32 {

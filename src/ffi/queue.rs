@@ -119,11 +119,19 @@ pub unsafe extern "C" fn tine_queue_put(
     len: usize,
     timeout_ms: i64,
 ) -> tine_status_t {
-    guard::status(|| {
-        // SAFETY: contracts H and B.
-        let (queue, data) = unsafe { (handle::borrow(queue, "queue")?, arg::bytes(data, len, "data")?) };
-        queue.0.put(data, arg::timeout(timeout_ms)?)
-    })
+    guard::status_unless(
+        move || {
+            // SAFETY: contracts H and B.
+            let (queue, data) =
+                unsafe { (queue.as_ref().filter(|_| arg::is_timeout(timeout_ms))?, arg::bytes(data, len, "data").ok()?) };
+            queue.0.put_free(data)
+        },
+        move || {
+            // SAFETY: contracts H and B.
+            let (queue, data) = unsafe { (handle::borrow(queue, "queue")?, arg::bytes(data, len, "data")?) };
+            queue.0.put(data, arg::timeout(timeout_ms)?)
+        },
+    )
 }
 
 /// Takes one message, waiting while the queue is empty.
@@ -145,13 +153,24 @@ pub unsafe extern "C" fn tine_queue_get(
     timeout_ms: i64,
     out_len: *mut usize,
 ) -> tine_status_t {
-    guard::status(|| {
-        // SAFETY: contracts H, B and O.
-        unsafe {
-            let (queue, buffer) = (handle::borrow(queue, "queue")?, arg::buffer(buffer, capacity, "buffer")?);
-            arg::length(out_len, queue.0.get(buffer, arg::timeout(timeout_ms)?))
-        }
-    })
+    guard::status_unless(
+        move || {
+            // SAFETY: contracts H, B and O.
+            unsafe {
+                let queue = queue.as_ref().filter(|_| arg::is_timeout(timeout_ms))?;
+                let length = queue.0.get_free(arg::buffer(buffer, capacity, "buffer").ok()?)?;
+                arg::put(out_len, length);
+            }
+            Some(())
+        },
+        move || {
+            // SAFETY: contracts H, B and O.
+            unsafe {
+                let (queue, buffer) = (handle::borrow(queue, "queue")?, arg::buffer(buffer, capacity, "buffer")?);
+                arg::length(out_len, queue.0.get(buffer, arg::timeout(timeout_ms)?))
+            }
+        },
+    )
 }
 
 /// Takes one message into memory of its own, waiting while the queue is empty.

@@ -353,11 +353,22 @@ impl Queue {
 
     // ---- put
 
+    /// The usual case of [`Queue::put`], which answers everything else: nobody is inside, and there is room in the ring.
+    #[inline(always)]
+    pub fn put_free(&self, data: &[u8]) -> Option<()> {
+        let w = Thread::if_known().filter(|_| data.len() <= self.inline_max())?;
+        let section = &self.shared.producers.section;
+        robust::take_free(w, section).then_some(())?;
+        let step = self.put_inline(w, data);
+        robust::give(w, section);
+        matches!(step, Step::Done(_)).then_some(())
+    }
+
     #[inline]
     pub fn put_by<W: Words>(&self, w: W, data: &[u8], deadline: &Deadline) -> Result<()> {
         match self.put_once(w, data, deadline)? {
             Step::Done(_) => Ok(()),
-            Step::Nothing => self.put_waiting(w, data, deadline),
+            Step::Nothing if !deadline.is_try() => self.put_waiting(w, data, deadline),
             other => Err(put_error(other, data.len(), self)),
         }
     }
@@ -511,12 +522,23 @@ impl Queue {
 
     // ---- get
 
+    /// The usual case of [`Queue::get`], which answers everything else: nobody is inside, and a message is there that fits.
+    #[inline(always)]
+    pub fn get_free(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<usize> {
+        let w = Thread::if_known()?;
+        let section = &self.shared.consumers.section;
+        robust::take_free(w, section).then_some(())?;
+        let step = self.take_record(w, buffer);
+        robust::give(w, section);
+        if let Step::Done(length) = step { Some(length) } else { None }
+    }
+
     #[inline]
     pub fn get_by<W: Words>(&self, w: W, buffer: &mut [MaybeUninit<u8>], deadline: &Deadline) -> Result<usize> {
         match self.get_once(w, buffer, deadline)? {
             Step::Done(length) => Ok(length),
-            Step::Nothing => self.get_waiting(w, buffer, deadline),
-            other => Err(get_error(other, buffer.len())),
+            Step::Nothing if !deadline.is_try() => self.get_waiting(w, buffer, deadline),
+            other => Err(self.get_nothing(w, other, buffer.len())),
         }
     }
 
@@ -577,15 +599,14 @@ impl Queue {
     #[inline]
     fn look_for_tail<W: Words>(&self, w: W, head: Position) -> std::result::Result<Position, Step> {
         let (producers, consumers) = (&self.shared.producers, &self.shared.consumers);
-        // SYNC POINT: tail (acquire; the release is in `publish_put`): the record is whole. `closed` before it: once it is set
-        // (release, in `close_by`) no message follows, so an empty queue is at its end.
-        let closed = w.load(producers.closed(), Acquire) != 0;
+        // SYNC POINT: tail (acquire; the release is in `publish_put`): the record is whole. No message follows once a queue was closed,
+        // which takes both words: with this side's copy set, this is the last tail.
         let tail = Position(w.load64(&producers.position, Acquire));
         if !self.is_sound(tail, head) {
             return Err(Step::Corrupt);
         }
         if tail == head {
-            return Err(if closed { Step::Closed } else { Step::Nothing });
+            return Err(if w.load(consumers.closed(), Relaxed) != 0 { Step::Closed } else { Step::Nothing });
         }
         w.store64(consumers.other(), tail.0, Relaxed);
         Ok(tail)
@@ -674,12 +695,13 @@ impl Queue {
         if deadline.is_try() {
             return Ok(Step::Nothing);
         }
-        let (opposite, _) = self.side(side.opposite());
-        let mut seen = w.load64(&opposite.position, Relaxed);
+        let ((own, leader), (opposite, _)) = (self.side(side), self.side(side.opposite()));
+        // As it was when the caller found nothing: what was published since then is worth a look at once.
+        let mut seen = Position(w.load64(own.other(), Relaxed));
         let mut spin = Spin::new();
         while spin.again(w) {
-            let now = w.load64(&opposite.position, Relaxed);
-            if now != seen {
+            let now = Position(w.load64(&opposite.position, Relaxed));
+            if self.is_worth_a_look(side, seen, now) {
                 seen = now;
                 match once()? {
                     Step::Nothing => {}
@@ -687,7 +709,6 @@ impl Queue {
                 }
             }
         }
-        let (_, leader) = self.side(side);
         if robust::hold(w, leader, deadline)?.is_none() {
             // There may be something all the same: a leader that is stopped does not take it.
             return once();
@@ -695,6 +716,19 @@ impl Queue {
         let step = self.wait_leading(w, side, deadline, ready, once);
         robust::release(w, leader);
         step
+    }
+
+    /// Whether the other side has gone far enough to try again. Who waits for room waits, as long as it is awake, for a sixteenth of the
+    /// queue: else the two sides would take the same lines from each other for each message.
+    #[inline]
+    fn is_worth_a_look(&self, side: Side, seen: Position, now: Position) -> bool {
+        match side {
+            Side::Consumer => now != seen,
+            Side::Producer => {
+                let many = self.capacity != 0 && now.messages_since(seen) > self.capacity / 16;
+                many || now.units_since(seen) > self.limit / 16
+            }
+        }
     }
 
     fn wait_leading<W: Words>(
@@ -713,7 +747,9 @@ impl Queue {
             }
             let bell = match self.register(w, side, deadline, &ready)? {
                 Registered::Asleep(bell) => bell,
+                Registered::Look if deadline.passed() => return once(),
                 Registered::Look => continue,
+                Registered::Closed => return Ok(Step::Closed),
                 // Somebody may have reserved anew behind what is there for us.
                 Registered::TimedOut => return once(),
             };
@@ -737,16 +773,20 @@ impl Queue {
             Some(Taken::OwnerDied) => self.recover_consumers(w),
             Some(Taken::Clean) => {}
         }
-        let look = w.load(self.shared.producers.closed(), Relaxed) != 0 || ready();
-        if side == Side::Consumer && !look {
+        let (look, closed) = (ready(), w.load(self.shared.producers.closed(), Relaxed) != 0);
+        if side == Side::Consumer && !look && !closed {
             self.give_back(w);
         }
         let bell = w.load(opposite.bell(), Relaxed) | bell::ASLEEP;
-        if !look {
+        if !look && !closed {
             w.store(opposite.bell(), bell, Relaxed);
         }
         robust::give(w, &opposite.section);
-        Ok(if look { Registered::Look } else { Registered::Asleep(bell) })
+        Ok(match (look, closed) {
+            (true, _) => Registered::Look,
+            (false, true) => Registered::Closed,
+            (false, false) => Registered::Asleep(bell),
+        })
     }
 
     /// Exact under the producers' word, which makes the tail exact; the head may only come closer to it.
@@ -791,8 +831,8 @@ impl Queue {
             reset_bell(w, side);
             w.wake(side.bell(), ALL);
         }
-        // SYNC POINT: closed (release; the acquire is in `look_for_tail`).
-        w.store(producers.closed(), 1, Release);
+        w.store(producers.closed(), 1, Relaxed);
+        w.store(consumers.closed(), 1, Relaxed);
         robust::give(w, &consumers.section);
         robust::release(w, &producers.section);
         Ok(())
@@ -820,6 +860,7 @@ impl Queue {
     fn recover_consumers<W: Words>(&self, w: W) {
         let side = &self.shared.consumers;
         recover(w, side);
+        w.store(side.closed(), w.load(self.shared.producers.closed(), Relaxed), Relaxed);
         // Large messages that were taken and not punched out.
         if w.load64(&side.large_intent, Relaxed) != 0 {
             let done = w.load64(&side.large, Relaxed);
@@ -922,6 +963,8 @@ enum Registered {
     /// With the bell as it is now.
     Asleep(u32),
     Look,
+    /// And nothing is there.
+    Closed,
     TimedOut,
 }
 

@@ -320,7 +320,8 @@ impl SideShared {
         &self.section.small[0]
     }
 
-    /// Not 0: no more puts. Changed under both sections.
+    /// Not 0: no more puts. Changed under both sections; the producers' is what counts, the consumers have a copy on the line that they
+    /// have at hand.
     #[inline]
     pub fn closed(&self) -> &Word {
         &self.section.small[1]

@@ -203,7 +203,8 @@ impl Words for Thread {
 
     #[inline]
     fn relax(self, turn: u32) {
-        // Two runners on one core: who spins without yielding starves the very process it waits for.
-        if turn % 16 == 15 { std::thread::yield_now() } else { std::hint::spin_loop() }
+        // Two runners on one core: who spins without yielding starves the very process it waits for. Not at once: an answer from another
+        // core comes within a microsecond, and a yield would take longer.
+        if turn % 16 == 15 && turn > 32 { std::thread::yield_now() } else { std::hint::spin_loop() }
     }
 }

@@ -59,6 +59,16 @@ pub fn take<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Op
     take_contended(w, cell, deadline, false, || false)
 }
 
+/// The usual case of [`take`], which answers everything else: nobody has `cell`, and nobody sleeps.
+#[inline(always)]
+pub fn take_free<W: Words>(w: W, cell: &RobustCell) -> bool {
+    let free = acquire_free(w, cell);
+    if !free {
+        w.clear_pending();
+    }
+    free
+}
+
 /// [`take`] by somebody who does not need the word any more once there is `enough`: then it answers `None`, too. It looks whenever
 /// somebody gives the word, and ten times a second: the word may be taken again before it comes, by somebody who keeps it for long
 /// (a reservation) and has the only wake-up, while there is enough already.
@@ -158,11 +168,7 @@ fn give_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce() -> K) 
 /// The usual case of [`hold`], which answers everything else: nobody has `cell`, nobody sleeps, and there is room on the list.
 #[inline(always)]
 pub fn hold_free<W: Words>(w: W, cell: &RobustCell) -> bool {
-    if !acquire_free(w, cell) {
-        w.clear_pending();
-        return false;
-    }
-    keep(w, cell).is_ok()
+    take_free(w, cell) && keep(w, cell).is_ok()
 }
 
 /// Owns `cell` until [`release`], across calls. `None`: the time ran out (exactly: no grace).

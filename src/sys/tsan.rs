@@ -18,7 +18,7 @@ static RELEASE: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 /// Directly before a write of `word` with this ordering.
 #[inline]
 pub fn before<T>(word: &T, order: Ordering) {
-    if STATE.load(Relaxed) != ABSENT && matches!(order, Ordering::Release | Ordering::AcqRel | Ordering::SeqCst) {
+    if matches!(order, Ordering::Release | Ordering::AcqRel | Ordering::SeqCst) && STATE.load(Relaxed) != ABSENT {
         tell(&RELEASE, word);
     }
 }
@@ -26,7 +26,7 @@ pub fn before<T>(word: &T, order: Ordering) {
 /// Directly after a read of `word` with this ordering.
 #[inline]
 pub fn after<T>(word: &T, order: Ordering) {
-    if STATE.load(Relaxed) != ABSENT && matches!(order, Ordering::Acquire | Ordering::AcqRel | Ordering::SeqCst) {
+    if matches!(order, Ordering::Acquire | Ordering::AcqRel | Ordering::SeqCst) && STATE.load(Relaxed) != ABSENT {
         tell(&ACQUIRE, word);
     }
 }
