@@ -6,13 +6,16 @@
  */
 #pragma once
 #include <errno.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -42,8 +45,8 @@ static inline long work(long whole) {
     const char *part = std::getenv("WORK_PERCENT");
     return std::max(1L, part != nullptr ? whole * std::atol(part) / 100 : whole);
 }
-/* Without it the kernel may put both sides on one processor. */
-static inline void pin(int number) {
+/* What this program may use. */
+static inline const std::vector<int> &processors() {
     static const std::vector<int> allowed = [] {
         std::vector<int> found;
         cpu_set_t set;
@@ -52,11 +55,17 @@ static inline void pin(int number) {
             if (CPU_ISSET(i, &set)) found.push_back(i);
         return found;
     }();
+    return allowed;
+}
+static inline void use(const std::vector<int> &numbers) {
     cpu_set_t set;
     CPU_ZERO(&set);
-    CPU_SET(allowed[size_t(number) % allowed.size()], &set);
+    for (const int number : numbers) CPU_SET(number, &set);
     MUST(sched_setaffinity(0, sizeof set, &set) == 0);
 }
+/* Without it the kernel may put both sides on one processor. */
+static inline void pin(int number) { use({ processors()[size_t(number) % processors().size()] }); }
+static inline void unpin() { use(processors()); }
 template <class T> static T *shared_memory(size_t bytes = sizeof(T)) {
     void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     MUST(memory != MAP_FAILED);
@@ -84,10 +93,13 @@ static inline double median(std::vector<double> values) {
     const size_t half = values.size() / 2;
     return values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
+static inline bool selected(const std::string &what) {
+    const char *only = std::getenv("ROWS");
+    return only == nullptr || what.find(only) != std::string::npos;
+}
 /* The first contestant is ours. The goal is what is wanted of ours beside the second one. */
 static inline void row(const std::string &what, const char *unit, const std::string &goal, const std::vector<Contestant> &contestants) {
-    const char *only = std::getenv("ROWS");
-    if (only != nullptr && what.find(only) == std::string::npos) return;
+    if (!selected(what)) return;
     std::vector<std::vector<double>> taken(contestants.size());
     for (int round = 0; round < rounds(); round++)
         for (size_t i = 0; i < contestants.size(); i++) taken[i].push_back(contestants[i].measure());
@@ -100,4 +112,32 @@ static inline void row(const std::string &what, const char *unit, const std::str
         std::printf("\n");
     }
     std::fflush(stdout);
+}
+/* ns of two bare futexes, both sides asleep: what two processes pay at least to wake each other. */
+static inline double futex_ping_pong(long trips, long pause_us) {
+    struct Words { alignas(64) std::atomic<uint32_t> there; alignas(64) std::atomic<uint32_t> back; };
+    auto *words = shared_memory<Words>();
+    auto *spent = shared_memory<double>();
+    const auto wait = [](std::atomic<uint32_t> &word, uint32_t old) {
+        while (word.load(std::memory_order_acquire) == old) syscall(SYS_futex, &word, FUTEX_WAIT, old, nullptr, nullptr, 0);
+    };
+    const auto wake = [](std::atomic<uint32_t> &word, uint32_t value) {
+        word.store(value, std::memory_order_release);
+        syscall(SYS_futex, &word, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+    };
+    const pid_t answering = runner(1, [=] {
+        for (uint32_t n = 1; n <= trips; n++) wait(words->there, n - 1), wake(words->back, n);
+    });
+    reap(runner(0, [=] {
+        for (uint32_t n = 1; n <= trips; n++) {
+            if (pause_us > 0) usleep(useconds_t(pause_us));
+            const double start = seconds();
+            wake(words->there, n), wait(words->back, n - 1);
+            *spent += seconds() - start;
+        }
+    }));
+    reap(answering);
+    const double each = *spent / double(trips) * 1e9;
+    munmap(words, sizeof *words), munmap(spent, sizeof *spent);
+    return each;
 }

@@ -5,12 +5,9 @@
 #include "bench.h"
 
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <mqueue.h>
 #include <pthread.h>
-#include <sys/syscall.h>
 
-#include <atomic>
 #include <memory>
 #if __has_include(<boost/interprocess/ipc/message_queue.hpp>)
 #include <boost/interprocess/ipc/message_queue.hpp>
@@ -261,34 +258,6 @@ static double cache_line_ping_pong(long trips) {
     reap(answering);
     const double each = *took / double(trips) * 1e9;
     munmap(line, sizeof *line), munmap(took, sizeof *took);
-    return each;
-}
-/* ns of two bare futexes, both sides asleep: what two processes pay at least to wake each other. */
-static double futex_ping_pong(long trips, long pause_us) {
-    struct Words { alignas(64) std::atomic<uint32_t> there; alignas(64) std::atomic<uint32_t> back; };
-    auto *words = shared_memory<Words>();
-    auto *spent = shared_memory<double>();
-    const auto wait = [](std::atomic<uint32_t> &word, uint32_t old) {
-        while (word.load(std::memory_order_acquire) == old) syscall(SYS_futex, &word, FUTEX_WAIT, old, nullptr, nullptr, 0);
-    };
-    const auto wake = [](std::atomic<uint32_t> &word, uint32_t value) {
-        word.store(value, std::memory_order_release);
-        syscall(SYS_futex, &word, FUTEX_WAKE, 1, nullptr, nullptr, 0);
-    };
-    const pid_t answering = runner(1, [=] {
-        for (uint32_t n = 1; n <= trips; n++) wait(words->there, n - 1), wake(words->back, n);
-    });
-    reap(runner(0, [=] {
-        for (uint32_t n = 1; n <= trips; n++) {
-            if (pause_us > 0) usleep(useconds_t(pause_us));
-            const double start = seconds();
-            wake(words->there, n), wait(words->back, n - 1);
-            *spent += seconds() - start;
-        }
-    }));
-    reap(answering);
-    const double each = *spent / double(trips) * 1e9;
-    munmap(words, sizeof *words), munmap(spent, sizeof *spent);
     return each;
 }
 static void what_an_object_costs() {
