@@ -725,7 +725,8 @@ typedef struct tine_pool_options_t {
     uint32_t crash_window_ms;
     /**
      * Of a dead worker, kept for its result: see tine_result_stderr_tail(). The workers' stderr is a file in memory then, and what
-     * they write comes out of this process's stderr when the task has ended, or with the worker. 0 = none.
+     * they write comes out of this process's stderr when the task has ended, or with the worker. A task that writes more than
+     * three quarters of RLIMIT_FSIZE dies of SIGXFSZ. 0 = none.
      */
     uint32_t stderr_tail_bytes;
 } tine_pool_options_t;

@@ -118,7 +118,8 @@ pub struct tine_pool_options_t {
     /// 0 = 30,000.
     pub crash_window_ms: u32,
     /// Of a dead worker, kept for its result: see tine_result_stderr_tail(). The workers' stderr is a file in memory then, and what
-    /// they write comes out of this process's stderr when the task has ended, or with the worker. 0 = none.
+    /// they write comes out of this process's stderr when the task has ended, or with the worker. A task that writes more than
+    /// three quarters of RLIMIT_FSIZE dies of SIGXFSZ. 0 = none.
     pub stderr_tail_bytes: u32,
 }
 

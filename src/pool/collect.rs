@@ -133,7 +133,12 @@ impl Host {
         let newborn = !cursor.born && (life == cursor.life || cursor.dead);
         if newborn {
             cursor.born = true;
-            cursor.reader.begin(seed(self.pool_id, place as u32, cursor.life), w.load(&line.first_unit, Relaxed).into());
+            let unit = w.load(&line.first_unit, Relaxed);
+            cursor.reader.begin(seed(self.pool_id, place as u32, cursor.life), unit.into());
+            if unit == 0 {
+                // The nursery has emptied this file as well.
+                cursor.stderr_end = 0;
+            }
         }
         newborn || cursor.dead
     }

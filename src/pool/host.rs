@@ -71,7 +71,7 @@ pub(super) struct Cursor {
     /// What the last look showed: it is dead, and there is more to read.
     pub(super) dead: bool,
     pub(super) more: bool,
-    /// If the end of it is wanted; and how much of it is of those who were retired.
+    /// If the end of it is wanted; and how much of it is of those who were retired and is still there.
     pub(super) stderr: Option<OwnedFd>,
     pub(super) stderr_end: u64,
 }

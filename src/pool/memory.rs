@@ -157,6 +157,8 @@ impl Files {
         let [tasks, roll, duties, claims] =
             [c"tine-pool:tasks", c"tine-pool:roll", c"tine-pool:duties", c"tine-pool:claims"].map(memory::create_empty);
         let (files, claims) = (Files { sizes, tasks: tasks?, roll: roll?, duties: duties? }, claims?);
+        // What is made with use: a pool that could not run a single task is none.
+        memory::check_reach(sizes.records_at(), PIECE)?;
         memory::extend(files.tasks.as_fd(), 0, sizes.receipts_at())?;
         memory::extend(files.roll.as_fd(), 0, Roll::lines_at(sizes.places))?;
         memory::extend(claims.as_fd(), 0, sizes.claims_length())?;

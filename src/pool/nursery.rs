@@ -449,13 +449,20 @@ impl Supervisor<'_> {
         self.w.store(restarts, self.w.load(restarts, Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// Forks a process of the pool, whose journal begins in a unit. Fails with an errno.
+    /// Forks a process of the pool, whose journal begins in a unit: the first one if the host has retired all who have lived in that
+    /// place. Fails with an errno.
     fn fork_worker(&mut self, place: usize, worker: u32, unit: u32) -> errno::Result<()> {
         let (roll, w) = (&self.nursery.roll, self.w);
         let (Some(child), Some(latest)) = (self.children.get_mut(place), roll.latest.get(place)) else { return Ok(()) };
         let life = child.life.wrapping_add(1);
         let Some(line) = roll.line(place, life) else { return Ok(()) };
-        let stderr_from = self.nursery.stderrs.get(place).map_or(0, |&stderr| file::length(fd::inherited(stderr)));
+        let stderr_from = self.nursery.stderrs.get(place).map_or(0, |&stderr| {
+            if unit == 0 {
+                // Nobody wants to read what is there: the host is done with all who have lived here.
+                file::shorten(fd::inherited(stderr), 0);
+            }
+            file::length(fd::inherited(stderr))
+        });
         if let Some(duty) = self.nursery.duties.get(place) {
             duty::clear(w, duty);
             w.store64(&duty.passed_on, stderr_from, Relaxed);

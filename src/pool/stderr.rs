@@ -3,7 +3,11 @@
 //! Descriptor 2 of the worker is a file in memory that the processes in one place append to, one after the other. Writing to it never
 //! waits. The worker copies what is new to where descriptor 2 went before, after each task; what a dead one did not copy any more the
 //! nursery does, as far as it need not wait. The host reads the end of what a dead worker wrote before it retires it; the memory of
-//! what was copied is given back up to there.
+//! what was copied is given back up to there, and the next process that is born when all before it are retired finds the file empty.
+//!
+//! Where the length of files is limited (RLIMIT_FSIZE), a worker also shortens the file itself when all of it was copied, for whoever
+//! writes beyond the limit dies of SIGXFSZ. What a thread or a child of a task writes at that very moment is lost, and of a worker that
+//! dies next there is less to tell; so without a limit it does not.
 #![forbid(unsafe_code)]
 
 use std::os::fd::RawFd;
@@ -13,6 +17,7 @@ use crate::shm::Words;
 use crate::shm::pool::Duty;
 use crate::sys::fd::inherited;
 use crate::sys::file;
+use crate::sys::memory;
 use crate::sys::nursery as os;
 use crate::sys::stderr::{self, Sink};
 use crate::sys::thread::Thread;
@@ -20,6 +25,8 @@ use crate::sys::thread::Thread;
 const PIECE: usize = 16 << 10;
 /// Memory is given back in pieces of at least this.
 const KEPT: u64 = 256 << 10;
+/// The file is shortened when it takes so much of what RLIMIT_FSIZE allows: the next task has all of the rest.
+const PART_OF_LIMIT: u64 = 4;
 /// The nursery copies so much at most, of the end.
 const MOST: u64 = 16 << 20;
 
@@ -28,6 +35,8 @@ pub(super) struct Stderr {
     file: RawFd,
     /// Where it goes.
     to: RawFd,
+    /// Where this process's own part begins.
+    from: u64,
     passed_on: u64,
     given_back: u64,
     /// What the host wants to have.
@@ -40,7 +49,7 @@ impl Stderr {
         let from = file::length(inherited(file));
         let before = stderr::redirect(file);
         let to = if before < 0 { before } else { os::move_up(before) };
-        Stderr { file, to, passed_on: from, given_back: from, tail: tail.into() }
+        Stderr { file, to, from, passed_on: from, given_back: from, tail: tail.into() }
     }
 
     pub(super) fn has_more(&self) -> bool {
@@ -66,6 +75,12 @@ impl Stderr {
         if all_is_read && keep_from > self.given_back + KEPT {
             file::punch(inherited(self.file), self.given_back, keep_from - self.given_back);
             self.given_back = keep_from;
+        }
+        let much = self.passed_on - self.from > memory::file_size_limit() / PART_OF_LIMIT;
+        if much && file::length(inherited(self.file)) == self.passed_on {
+            file::shorten(inherited(self.file), self.from);
+            (self.passed_on, self.given_back) = (self.from, self.from);
+            w.store64(&duty.passed_on, self.from, Relaxed);
         }
     }
 }

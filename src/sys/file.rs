@@ -118,6 +118,12 @@ pub fn punch(fd: BorrowedFd, offset: u64, length: u64) {
     {}
 }
 
+/// Makes the file shorter: what lies behind `length` is gone. Best effort, for what nobody maps.
+pub fn shorten(fd: BorrowedFd, length: u64) {
+    // SAFETY: plain numbers.
+    while unsafe { libc::ftruncate(fd.as_raw_fd(), length as libc::off_t) } != 0 && errno() == libc::EINTR {}
+}
+
 /// The length of the file; 0 where it cannot be asked.
 pub fn length(fd: BorrowedFd) -> u64 {
     // SAFETY: a plain number.

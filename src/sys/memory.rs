@@ -71,13 +71,19 @@ pub fn create_empty(name: &CStr) -> Result<OwnedFd> {
 
 /// Makes the bytes `offset..offset + length` of a file: from now on touching a mapping of them cannot raise SIGBUS.
 pub fn extend(fd: BorrowedFd, offset: usize, length: usize) -> Result<()> {
+    check_reach(offset, length)?;
+    check_room(length)?;
+    allocate(fd.as_raw_fd(), offset, length)
+}
+
+/// Fails with ENOSPC where a file may not be long enough for the bytes `offset..offset + length`.
+pub fn check_reach(offset: usize, length: usize) -> Result<()> {
     let limit = file_size_limit();
     if offset.checked_add(length).is_none_or(|end| end as u64 > limit) {
         let why = format!("{length} bytes of shared memory from {offset} on exceed RLIMIT_FSIZE ({limit})");
         return Err(Error::new(Kind::NoSpace, why));
     }
-    check_room(length)?;
-    allocate(fd.as_raw_fd(), offset, length)
+    Ok(())
 }
 
 fn allocate(fd: i32, offset: usize, length: usize) -> Result<()> {

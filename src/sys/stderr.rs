@@ -4,12 +4,14 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::errno::errno;
-use super::{last_failure, memory};
+use super::fd::owned;
+use super::last_failure;
 use crate::error::Result;
 
-/// A file that everybody who has it appends to.
+/// A file that everybody who has it appends to. Nobody maps it: it may become shorter.
 pub fn file() -> Result<OwnedFd> {
-    let fd = memory::create_empty(c"tine-pool:stderr")?;
+    // SAFETY: a NUL-terminated name; a fresh descriptor.
+    let fd = unsafe { owned(libc::memfd_create(c"tine-pool:stderr".as_ptr(), libc::MFD_CLOEXEC).into(), "memfd_create")? };
     // SAFETY: plain numbers; the flag is the open file's, which whoever inherits the descriptor shares.
     match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_APPEND) } {
         0 => Ok(fd),

@@ -710,6 +710,22 @@ TEST_WITHIN(a_limit_on_file_sizes_is_a_status_and_no_signal, 60) {
     }
 }
 
+TEST(a_pool_that_could_run_no_task_is_not_made) {
+    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+    tine_pool_t *pool = NULL;
+    options.workers = 1, options.name = "small";
+    set_soft_limit(RLIMIT_FSIZE, MIB);
+    for (options.flags = 0; options.flags <= TINE_POOL_THREADS; options.flags += TINE_POOL_THREADS) {
+        CHECK_STATUS(tine_pool_new(&options, &pool), TINE_ENOSPC);
+        CHECK_MESSAGE("pool \"small\": ");
+        CHECK_MESSAGE("RLIMIT_FSIZE (1048576)");
+    }
+    options.flags = 0, options.max_pending = 64;
+    pool = pool_with(&options);
+    check_works(pool);
+    end_pool(pool);
+}
+
 static void count_delivery(const tine_result_t *result, void *user_data) { (void)result, (void)user_data, count_up(&shared->ended); }
 /* Second attempts have an order of their own, which has no memory before the first of them. */
 TEST(a_second_attempt_that_there_is_no_memory_for_is_a_death) {

@@ -223,6 +223,29 @@ TEST(much_output_costs_no_memory) {
     dup2(before, 2), close(before), close(nothing);
 }
 
+TEST(output_above_rlimit_fsize_ends_no_innocent_task) {
+    const int returns = RETURNS, dies = BY_KILL;
+    const struct rlimit limit = { 8 * MIB, RLIM_INFINITY };
+    share();
+    be_quiet();
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    tine_pool_t *pool = pool_that_keeps(1, 100);
+    for (int i = 0; i < 30; i++) {
+        tine_result_t *result = apply(pool, shout_and, &returns, sizeof returns);
+        CHECK_STATUS(tine_result_status(result), TINE_OK);
+        tine_result_free(result);
+    }
+    CHECK_INT(stats_of(pool).worker_deaths, 0);
+    for (int i = 0; i < 30; i++) { /* nor does what others in its place have left */
+        tine_result_t *result = apply(pool, shout_and, &dies, sizeof dies);
+        size_t length = 0;
+        check_death(result, dies);
+        CHECK(strspn(tine_result_stderr_tail(result, &length), "x") == 100 && length == 100);
+        tine_result_free(result);
+    }
+    end_pool(pool);
+}
+
 static int32_t complain(void *user_data, void **out_state) {
     (void)user_data, (void)out_state;
     fputs("cannot load the model\n", stderr);
