@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use std::thread::JoinHandle;
 
 use super::board::{Holder, Taken, phase};
+use super::ending::ENDING_MS;
 use super::host::{Host, Lifecycle};
 use super::journal::{Entry, flag};
 use super::memory::Tasks;
@@ -142,10 +143,13 @@ impl Host {
         }
         if self.is_in_task() || !self.await_nursery(&Deadline::new(grace)) {
             let (_, running) = self.lock()?.table.counts();
-            return Err(Error::new(
-                Kind::TimedOut,
-                format!("{}: {running} tasks are running, and threads cannot be killed", self.name),
-            ));
+            // Whoever runs nothing is about to leave: that needs no grace.
+            let idle = running == 0 && !self.is_in_task();
+            if !idle || !self.await_nursery(&Deadline::new(Timeout::Millis(ENDING_MS))) {
+                let what = if idle { "an initializer or finalizer is".into() } else { format!("{running} tasks are") };
+                let why = format!("{}: {what} running, and threads cannot be killed", self.name);
+                return Err(Error::new(Kind::TimedOut, why));
+            }
         }
         self.end()?;
         Ok(0)
@@ -269,6 +273,10 @@ impl Worker<'_> {
         let entry = Entry { flags: flag::BEGAN, began: sequence, began_slot: slot, stamp: now(), ..Entry::default() };
         let Ok(mut state) = self.host.lock() else { return false };
         state.table.apply(self.place, &entry, Ok(None));
+        if state.lifecycle >= Lifecycle::Stopping {
+            // It was taken before that, and is not started any more.
+            state.table.abandon_running(self.w);
+        }
         state.table.workers.get(self.place as usize).is_some_and(|worker| worker.running == Some((slot, sequence)))
     }
 

@@ -21,7 +21,7 @@ use crate::timeout::Timeout;
 
 /// How long the nursery may take to hear a command, and how long after the grace to carry it out.
 pub(super) const HEARING_MS: u64 = 2_000;
-const ENDING_MS: u64 = 5_000;
+pub(super) const ENDING_MS: u64 = 5_000;
 
 impl Host {
     /// What becomes readable when the nursery ends.

@@ -215,6 +215,16 @@ TEST(terminate_tells_what_runs_and_waits_for_it) {
     CHECK_INT(threads_of_host(), 1);
 }
 
+TEST(terminate_without_grace_waits_for_threads_that_run_nothing) {
+    for (int i = 0; i < 40; i++) {
+        tine_pool_t *pool = crew_of(4);
+        if (i % 2) check_works(pool);
+        CHECK_OK(tine_pool_terminate(pool, 0, NULL));
+        CHECK_OK(tine_pool_join(pool, TINE_FOREVER));
+        tine_pool_free(pool);
+    }
+}
+
 TEST(a_soft_limit_is_told) {
     tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT;
     share();
