@@ -3,13 +3,16 @@
 use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_void};
 
-use super::status::{TINE_EPANIC, of, tine_status_t};
+use super::status::{TINE_EPANIC, TINE_OK, of, tine_status_t};
 use super::{arg, guard};
 use crate::error::Error;
 
 const CAPACITY: usize = 512;
 
 struct LastError {
+    /// How many failures there were before it, and it.
+    count: u64,
+    status: tine_status_t,
     errno: i32,
     /// NUL-terminated.
     text: [u8; CAPACITY],
@@ -17,21 +20,47 @@ struct LastError {
 
 thread_local! {
     // Const and without Drop: plain thread-local memory.
-    static LAST: UnsafeCell<LastError> = const { UnsafeCell::new(LastError { errno: 0, text: [0; CAPACITY] }) };
+    static LAST: UnsafeCell<LastError> = const { UnsafeCell::new(LastError {
+        count: 0,
+        status: TINE_OK,
+        errno: 0,
+        text: [0; CAPACITY],
+    }) };
 }
 
 pub(super) fn record(error: &Error) -> tine_status_t {
-    write(error.errno(), error.message());
-    of(error.kind())
+    record_as(of(error.kind()), error)
+}
+
+/// A failure whose number is not of the library's kinds.
+pub(super) fn record_as(status: tine_status_t, error: &Error) -> tine_status_t {
+    write(status, error.errno(), error.message());
+    status
 }
 
 #[cold]
 pub(super) fn record_panic(message: &str) -> tine_status_t {
-    write(0, &format!("the library failed: {message}"));
+    write(TINE_EPANIC, 0, &format!("the library failed: {message}"));
     TINE_EPANIC
 }
 
-fn write(errno: i32, message: &str) {
+/// How many failures this thread has met.
+pub(super) fn count() -> u64 {
+    // SAFETY: this thread's own memory.
+    LAST.with(|last| unsafe { (*last.get()).count })
+}
+
+/// The errno and the message of the last failure, if there was one after the first `count` of them and this was its status.
+pub(super) fn since(count: u64, status: tine_status_t) -> Option<(i32, String)> {
+    LAST.with(|last| {
+        // SAFETY: only this thread reaches it, and nothing below calls back.
+        let last = unsafe { &*last.get() };
+        let text = || String::from_utf8_lossy(last.text.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned();
+        (last.count > count && last.status == status).then(|| (last.errno, text()))
+    })
+}
+
+fn write(status: tine_status_t, errno: i32, message: &str) {
     let mut length = message.len().min(CAPACITY - 1);
     while !message.is_char_boundary(length) {
         length -= 1;
@@ -39,7 +68,7 @@ fn write(errno: i32, message: &str) {
     LAST.with(|last| {
         // SAFETY: only this thread reaches it, and nothing below calls back.
         let last = unsafe { &mut *last.get() };
-        last.errno = errno;
+        (last.count, last.status, last.errno) = (last.count + 1, status, errno);
         last.text[..length].copy_from_slice(&message.as_bytes()[..length]);
         last.text[length] = 0;
     });

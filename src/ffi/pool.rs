@@ -9,11 +9,11 @@ use super::options::Sized0;
 use super::process::{TINE_EXIT_HAS_STDERR_TAIL, tine_exit_info_t};
 use super::queue::tine_bytes_t;
 use super::status::{self, TINE_EEOF, TINE_OK, tine_status_t};
-use super::{arg, guard, handle, options};
+use super::{arg, guard, handle, last_error, options};
 use crate::error::{Error, Kind, Result};
 use crate::pool::{
-    Callbacks, Code, End, Failure, Job, Limits, Map, MapOptions, Options, Outcome, Pool, Results, Stats, StreamOptions,
-    Submission, Task, TaskSpec,
+    Callbacks, Code, End, Failure, Job, Limits, Map, MapOptions, Options, Outcome, Pool, Results, SourceEnd, Stats,
+    StreamOptions, Submission, Task, TaskSpec,
 };
 use crate::sys::{Deadline, elf};
 use crate::timeout::Timeout;
@@ -271,19 +271,19 @@ fn call_back(function: usize, user_data: usize, job: &Arc<Job>) {
 }
 
 /// Asks a `tine_next_fn` for an item.
-fn pull(next: usize, user_data: usize, take: &mut dyn FnMut(&[u8])) -> i32 {
+fn pull(next: usize, user_data: usize, take: &mut dyn FnMut(&[u8])) -> std::result::Result<(), SourceEnd> {
     let mut item = tine_bytes_t { data: ptr::null(), len: 0 };
+    let failures = last_error::count();
     // SAFETY: the address of a `tine_next_fn`; contract C.
     let status = unsafe { transmute::<usize, NextFn>(next)(with_exposed_provenance_mut(user_data), &mut item) };
     if status < 0 {
-        return status;
+        let (errno, why) = last_error::since(failures, status)
+            .unwrap_or_else(|| (0, format!("it answered {status}, {}", status::text(status).to_string_lossy())));
+        return Err(SourceEnd { status, why: Error::with_errno(Kind::System, errno, why).context("the source of the items") });
     }
     // SAFETY: contract B, until the function is called again.
-    match unsafe { arg::bytes(item.data, item.len, "out_item->data") } {
-        Ok(item) => take(item),
-        Err(error) => return status::of(error.kind()),
-    }
-    TINE_OK
+    let item = unsafe { arg::bytes(item.data, item.len, "out_item->data") };
+    item.map(take).map_err(|why| SourceEnd { status: status::of(why.kind()), why })
 }
 
 // ---- Conversions ----
@@ -791,9 +791,10 @@ pub unsafe extern "C" fn tine_stream_next(
                 unsafe { give(job, out_result) };
                 Ok(TINE_OK)
             }
-            Err(End::Source(TINE_EEOF)) => Err(Error::new(Kind::EndOfFile, "tine_stream_next: there are no more items")),
-            // The message is that of what failed inside it.
-            Err(End::Source(status)) => Ok(status),
+            Err(End::Source(SourceEnd { status: TINE_EEOF, .. })) => {
+                Err(Error::new(Kind::EndOfFile, "tine_stream_next: there are no more items"))
+            }
+            Err(End::Source(SourceEnd { status, why })) => Ok(last_error::record_as(status, &why)),
             Err(End::Pool(error)) => Err(error),
         }
     })

@@ -130,7 +130,7 @@ pub extern "C" fn tine_strerror(status: i32) -> *const c_char {
     guard::value(c"unknown status".as_ptr(), || Ok(text(status).as_ptr()))
 }
 
-fn text(status: tine_status_t) -> &'static CStr {
+pub(super) fn text(status: tine_status_t) -> &'static CStr {
     match status {
         TINE_OK => c"done",
         TINE_OWNER_DIED => c"acquired, and the previous owner died inside",

@@ -122,6 +122,6 @@ pub use host::{Stats, Submission};
 pub use job::{Callbacks, Job, Outcome};
 pub use make::{Options, Pool};
 pub use map::{Failure, Map};
-pub use stream::{End, Results, StreamOptions};
+pub use stream::{End, Results, SourceEnd, StreamOptions};
 pub use table::TaskSpec;
 pub use task::{Code, Limits, Task};

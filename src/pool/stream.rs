@@ -17,8 +17,16 @@ use crate::timeout::Timeout;
 /// Items under way for each worker, where nobody says how many.
 const ITEMS_PER_WORKER: usize = 2;
 
-/// Asks the host's program for an item: gives its bytes to `take`, or answers why there is none, a number below 0.
-pub type Pull = fn(next: usize, user_data: usize, take: &mut dyn FnMut(&[u8])) -> i32;
+/// Asks the host's program for an item: gives its bytes to `take`, or answers why there is none.
+pub type Pull = fn(next: usize, user_data: usize, take: &mut dyn FnMut(&[u8])) -> std::result::Result<(), SourceEnd>;
+
+/// What a source has answered instead of an item: a number below 0, which only the caller of the library understands, and what is
+/// known about it.
+#[derive(Clone)]
+pub struct SourceEnd {
+    pub status: i32,
+    pub why: Error,
+}
 
 pub struct StreamOptions {
     pub function: usize,
@@ -53,8 +61,7 @@ impl Ended {
 /// Why there are no more items.
 #[derive(Clone)]
 pub enum End {
-    /// What the source answered.
-    Source(i32),
+    Source(SourceEnd),
     Pool(Error),
 }
 
@@ -228,7 +235,7 @@ impl Stream {
         // Also a closed pool takes no more items: it is asked first, or an item would be lost.
         host.check_submission(self.options.function)?;
         let mut submitted = Ok(());
-        let status = pull(next, user_data, &mut |item| {
+        let pulled = pull(next, user_data, &mut |item| {
             let mut state = self.state();
             if !state.freed {
                 state.items += 1;
@@ -236,8 +243,8 @@ impl Stream {
                 submitted = self.submit(host, item, room);
             }
         });
-        if status < 0 {
-            self.state().end = Some(End::Source(status));
+        if let Err(end) = pulled {
+            self.state().end = Some(End::Source(end));
         }
         submitted
     }

@@ -121,6 +121,28 @@ TEST(a_failure_of_the_source_comes_behind_the_results) {
     end_pool(pool);
 }
 
+static tine_status_t failing_source(void *user_data, tine_bytes_t *out_item) {
+    (void)out_item;
+    const tine_status_t inside = tine_event_set(NULL); /* TINE_EINVAL */
+    return user_data == NULL ? inside : *(tine_status_t *)user_data;
+}
+TEST(the_message_is_that_of_the_source) {
+    tine_status_t other = -12345;
+    tine_pool_t *pool = pool_of(1);
+    for (int kind = 0; kind < 2; kind++) {
+        tine_stream_t *stream = NULL;
+        CHECK_OK(tine_pool_imap(pool, square, failing_source, kind == 0 ? NULL : &other, NULL, &stream));
+        for (int again = 0; again < 2; again++) {
+            CHECK_STATUS(tine_lock_acquire(NULL, 0), TINE_EINVAL); /* a message that has nothing to do with it */
+            CHECK_STATUS(tine_stream_next(stream, TINE_FOREVER, NULL), kind == 0 ? TINE_EINVAL : other);
+            CHECK_MESSAGE("the source of the items");
+            CHECK_MESSAGE(kind == 0 ? "event is NULL" : "-12345");
+        }
+        tine_stream_free(stream);
+    }
+    end_pool(pool);
+}
+
 static int32_t die_at_every_tenth(const void *arg, size_t len, tine_task_t *task) {
     if (number_in(arg, len) % 10 == 3) abort();
     if (number_in(arg, len) % 10 == 4) return 4;
@@ -317,6 +339,7 @@ TEST(items_may_be_empty_and_not_nowhere) {
     tine_stream_free(stream);
     CHECK_OK(tine_pool_imap(pool, check_empty, broken_source, NULL, NULL, &stream));
     CHECK_STATUS(tine_stream_next(stream, TINE_FOREVER, NULL), TINE_EINVAL);
+    CHECK_MESSAGE("out_item->data");
     tine_stream_free(stream);
     end_pool(pool);
 }
