@@ -145,12 +145,18 @@ pub struct Writer {
 }
 
 impl Writer {
-    fn new(path: &CStr, name: &str, begin: u64, (queued, running): (i64, i64)) -> Result<Writer> {
-        let shown = path.to_string_lossy().into_owned();
-        let fd = file::create(path).map_err(|errno| failure(errno, format_args!("path: creating \"{shown}\"")))?;
-        let (fd, host) = (PrivateFd::new(fd), process::pid());
-        let (names, failed) = (HashMap::new(), None);
-        let mut writer = Writer { fd, path: shown, length: 0, begin, host, queued, running, names, failed };
+    /// The file at a path, which is left as it is for the moment: it may be the one that is being written.
+    fn open(path: &CStr) -> Result<Writer> {
+        let path_shown = path.to_string_lossy().into_owned();
+        let fd = file::open(path).map_err(|errno| failure(errno, format_args!("path: creating \"{path_shown}\"")))?;
+        let (fd, host, names) = (PrivateFd::new(fd), process::pid(), HashMap::new());
+        Ok(Writer { fd, path: path_shown, length: 0, begin: 0, host, queued: 0, running: 0, names, failed: None })
+    }
+
+    /// Begins the file anew.
+    fn begin(self, name: &str, begin: u64, (queued, running): (i64, i64)) -> Result<Writer> {
+        let (mut writer, host) = (Writer { begin, queued, running, ..self }, self.host);
+        file::shorten(writer.fd.as_fd(), 0);
         let name = escaped(name);
         writer.write(&format!(
             "[\n{{\"name\":\"process_name\",\"ph\":\"M\",\"ts\":0,\"pid\":{host},\"tid\":0,\"args\":{{\"name\":\"{name}\"}}}}"
@@ -267,6 +273,12 @@ fn escaped(text: &str) -> String {
 impl Host {
     /// Writes down what happens from now on; what was being written to another file is finished.
     pub fn begin_trace(&self, path: &CStr) -> Result<()> {
+        self.check_process()?;
+        if self.lock()?.lifecycle == Lifecycle::Ended {
+            return Err(closed());
+        }
+        // A path that leads nowhere ends nothing.
+        let writer = Writer::open(path)?;
         self.end_trace()?;
         let mut file = self.lock_trace()?;
         let mut state = self.lock()?;
@@ -276,7 +288,7 @@ impl Host {
         let begin = now();
         let (queued, running) = state.table.begin_trace(begin);
         drop(state);
-        match Writer::new(path, &self.name, begin, (queued, running)) {
+        match writer.begin(&self.name, begin, (queued, running)) {
             Ok(writer) => *file = Some(writer),
             Err(error) => {
                 self.lock()?.table.trace = None;

@@ -11,9 +11,9 @@ use super::heap::{Buffer, Filled};
 use super::memory::file_size_limit;
 use super::thread::page_size;
 
-/// An empty file at a path, whatever was there before.
-pub fn create(path: &CStr) -> Result<OwnedFd> {
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
+/// The file at a path, for writing; an empty one if there was none.
+pub fn open(path: &CStr) -> Result<OwnedFd> {
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
     loop {
         // SAFETY: a string, and a fresh descriptor.
         let opened = unsafe { owned(libc::open(path.as_ptr(), flags, 0o666).into(), "open") };

@@ -208,6 +208,27 @@ TEST(the_file_of_a_host_that_was_killed_is_readable) { /* readers add the bracke
     unlink(path);
 }
 
+TEST(a_path_that_cannot_be_opened_leaves_the_trace_that_runs) {
+    choose_path();
+    tine_pool_t *pool = pool_of(1);
+    CHECK_OK(tine_pool_trace(pool, path));
+    for (int i = 0; i < 20; i++) {
+        tine_result_free(apply(pool, do_nothing, NULL, 0));
+        if (i % 5 == 0) CHECK_STATUS(tine_pool_trace(pool, "/nonexistent/file"), TINE_ENOENT);
+    }
+    CHECK_OK(tine_pool_trace(pool, NULL));
+    check_file();
+    CHECK_INT(seen.slices, 20);
+    for (int i = 0; i < 8; i++) { /* the same path: the file begins anew */
+        if (i % 5 == 0) CHECK_OK(tine_pool_trace(pool, path));
+        tine_result_free(apply(pool, do_nothing, NULL, 0));
+    }
+    end_pool(pool);
+    check_file();
+    CHECK_INT(seen.slices, 3);
+    unlink(path);
+}
+
 TEST(a_file_that_cannot_be_written_is_told) {
     share();
     tine_pool_t *pool = pool_of(1);
