@@ -8,6 +8,8 @@ use super::{arg, guard};
 use crate::error::Error;
 
 const CAPACITY: usize = 512;
+/// So much of the beginning of a longer message is kept, and the rest of its end.
+const BEGINNING: usize = 100;
 
 struct LastError {
     /// How many failures there were before it, and it.
@@ -60,16 +62,34 @@ pub(super) fn since(count: u64, status: tine_status_t) -> Option<(i32, String)> 
     })
 }
 
-fn write(status: tine_status_t, errno: i32, message: &str) {
-    let mut length = message.len().min(CAPACITY - 1);
-    while !message.is_char_boundary(length) {
-        length -= 1;
+/// What there is no room for is cut out behind the beginning: messages begin with a name, which may be of any length, and end with
+/// the reason.
+fn cut(message: &str) -> [&str; 3] {
+    if message.len() < CAPACITY {
+        return [message, "", ""];
     }
+    let between = "...";
+    let (mut begin, mut end) = (BEGINNING, message.len() + BEGINNING + between.len() - (CAPACITY - 1));
+    while !message.is_char_boundary(begin) {
+        begin -= 1;
+    }
+    while !message.is_char_boundary(end) {
+        end += 1;
+    }
+    [&message[..begin], between, &message[end..]]
+}
+
+fn write(status: tine_status_t, errno: i32, message: &str) {
+    let parts = cut(message);
     LAST.with(|last| {
         // SAFETY: only this thread reaches it, and nothing below calls back.
         let last = unsafe { &mut *last.get() };
         (last.count, last.status, last.errno) = (last.count + 1, status, errno);
-        last.text[..length].copy_from_slice(&message.as_bytes()[..length]);
+        let mut length = 0;
+        for part in parts {
+            last.text[length..length + part.len()].copy_from_slice(part.as_bytes());
+            length += part.len();
+        }
         last.text[length] = 0;
     });
 }

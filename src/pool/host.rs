@@ -15,7 +15,7 @@ use super::job::{Callbacks, Job, Part};
 use super::journal::{Entry, Peek, Reader};
 use super::memory::Files;
 use super::roll::Roll;
-use super::table::{Table, TaskSpec, closed};
+use super::table::{Table, TaskSpec};
 use super::trace::Writer;
 use crate::error::{Error, Kind, Result};
 use crate::log::Level;
@@ -218,14 +218,6 @@ impl State {
     pub(super) fn has_notes(&self) -> bool {
         !self.notes.is_empty() || self.table.is_trace_full()
     }
-
-    pub(super) fn admits(&self) -> Result<()> {
-        match (&self.broken, self.lifecycle) {
-            (Some(why), _) => Err(Error::new(Kind::Broken, why.clone())),
-            (None, Lifecycle::Open) => Ok(()),
-            (None, _) => Err(closed()),
-        }
-    }
 }
 
 impl Host {
@@ -246,6 +238,24 @@ impl Host {
             Ok(guard) => Ok(Locked { guard, after: After { host: self, bells: 0, deliver: false } }),
             Err(_) => Err(Error::new(Kind::Panic, format!("{}: the library failed in an earlier call", self.name))),
         }
+    }
+
+    /// Whether the pool takes tasks, or why it does not.
+    pub(super) fn admits(&self, state: &State) -> Result<()> {
+        match (&state.broken, state.lifecycle) {
+            (Some(why), _) => Err(Error::new(Kind::Broken, why.clone())),
+            (None, Lifecycle::Open) => Ok(()),
+            (None, _) => Err(self.closed(state)),
+        }
+    }
+
+    pub(super) fn closed(&self, state: &State) -> Error {
+        let how = match state.lifecycle {
+            Lifecycle::Open | Lifecycle::Closing | Lifecycle::Leaving => "it was closed",
+            Lifecycle::Stopping => "it was terminated",
+            Lifecycle::Ended => "it has ended",
+        };
+        Error::new(Kind::Closed, format!("{}: {how}", self.name))
     }
 
     /// The file of the trace. Before the readers' lock and the state's.

@@ -8,7 +8,6 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::host::{Host, Lifecycle};
-use super::table::closed;
 use crate::error::{Error, Kind, Result};
 use crate::shm::Words;
 use crate::sys::gathering::Gathering;
@@ -151,7 +150,8 @@ impl Host {
     }
 
     fn why_over(&self) -> Result<Error> {
-        Ok(self.lock()?.admits().err().unwrap_or_else(closed))
+        let state = self.lock()?;
+        Ok(self.admits(&state).err().unwrap_or_else(|| self.closed(&state)))
     }
 
     /// `None`: another thread has it all the time, or this is no pool for it.

@@ -407,7 +407,7 @@ impl Host {
     pub fn resize(&self, workers: u32) -> Result<()> {
         self.check_process()?;
         check_workers(workers, "workers")?;
-        self.lock()?.admits()?;
+        self.admits(&*self.lock()?)?;
         if self.crew.is_some() {
             return Err(Error::new(Kind::NotSupported, format!("{}: tine_pool_resize of a pool of threads", self.name)));
         }

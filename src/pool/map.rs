@@ -112,10 +112,10 @@ impl Progress<'_> {
             }
             let Some(chunk) = self.under_way.front() else { return Ok(()) };
             if !host.wait(&chunk.job, deadline)? {
-                return Err(Error::new(Kind::TimedOut, "tine_pool_map: not all items were done in time"));
+                return Err(Error::new(Kind::TimedOut, format!("{}: not all items were done in time", host.name)));
             }
             if let Some(chunk) = self.under_way.pop_front() {
-                self.collect(&chunk)?;
+                self.collect(host, &chunk)?;
             }
         }
     }
@@ -133,16 +133,16 @@ impl Progress<'_> {
         let spec = self.map.task(first, count);
         let submission = Submission { spec, callbacks: None, id: 0, handle: false, part: Part::Single };
         let job = host.submit(&submission, deadline).map_err(|error| match error.kind() {
-            Kind::Full => Error::new(Kind::TimedOut, "tine_pool_map: no room for all items in time"),
+            Kind::Full => Error::new(Kind::TimedOut, format!("{}: no room for all items in time", host.name)),
             _ => error,
         })?;
         self.under_way.push_back(Chunk { job, first, count });
         Ok(())
     }
 
-    fn collect(&mut self, chunk: &Chunk) -> Result<()> {
+    fn collect(&mut self, host: &Host, chunk: &Chunk) -> Result<()> {
         let outcome = chunk.job.outcome()?;
-        let taken = self.sheet.take_in(chunk.first, chunk.count, outcome).map_err(why_stopped)?;
+        let taken = self.sheet.take_in(chunk.first, chunk.count, outcome).map_err(|kind| why_stopped(host, kind))?;
         if taken < chunk.count && outcome.failure.is_some() {
             self.left.push((chunk.first + taken, chunk.count - taken));
         }
@@ -151,11 +151,12 @@ impl Progress<'_> {
 }
 
 /// Why a map ended that did not run all of its items.
-pub(super) fn why_stopped(kind: Kind) -> Error {
-    match kind {
-        Kind::Canceled => Error::new(kind, "tine_pool_map: the pool was terminated, or broke"),
-        _ => Error::new(kind, "tine_pool_map: no room for results"),
-    }
+fn why_stopped(host: &Host, kind: Kind) -> Error {
+    let why = match kind {
+        Kind::Canceled => "the pool was terminated, or broke, before all items were done",
+        _ => "no room for the results of a chunk of items",
+    };
+    Error::new(kind, format!("{}: {why}", host.name))
 }
 
 /// How far the worker of a chunk has come, as the head of its results says.

@@ -206,7 +206,7 @@ impl Extent {
     #[cold]
     fn extend(&mut self, fd: BorrowedFd, length: usize) -> Result<()> {
         let length = length.next_multiple_of(PIECE).min(self.limit.next_multiple_of(PIECE));
-        memory::extend(fd, self.at + self.length, length - self.length).map_err(|error| error.context("pool: more tasks"))?;
+        memory::extend(fd, self.at + self.length, length - self.length).map_err(|error| error.context("more tasks"))?;
         self.length = length;
         Ok(())
     }

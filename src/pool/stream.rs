@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::host::{Host, Submission};
 use super::job::{Job, Part};
-use super::table::{TaskSpec, closed};
+use super::table::TaskSpec;
 use super::task::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::sys::{Deadline, thread};
@@ -173,7 +173,7 @@ impl Stream {
                 None => host.wait_for_any(deadline, || self.has_ended())?,
             };
             if !in_time {
-                return Err(Error::new(Kind::TimedOut, "tine_stream_next: no result in time"));
+                return Err(Error::new(Kind::TimedOut, "stream: no result in time"));
             }
         }
     }
@@ -206,7 +206,7 @@ impl Stream {
                 (state.waiting.take(), state.outstanding == 0)
             };
             let Some(host) = self.host.upgrade() else {
-                self.state().end = Some(End::Pool(closed()));
+                self.state().end = Some(End::Pool(Error::new(Kind::Closed, "stream: its pool was freed")));
                 return Ok(());
             };
             let room = if idle { deadline.clone() } else { Deadline::new(Timeout::Try) };
@@ -218,7 +218,7 @@ impl Stream {
                 Ok(()) => {}
                 Err(error) if error.kind() == Kind::Full && (!idle || deadline.is_try()) => return Ok(()),
                 Err(error) if error.kind() == Kind::Full => {
-                    return Err(Error::new(Kind::TimedOut, "tine_stream_next: no room for an item in time"));
+                    return Err(Error::new(Kind::TimedOut, format!("{}: no room for an item in time", host.name)));
                 }
                 Err(error) if error.kind() == Kind::Interrupted => return Err(error),
                 Err(error) => {

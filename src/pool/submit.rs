@@ -39,7 +39,7 @@ impl Host {
         let job = Arc::new(Job::new(submission.id, submission.callbacks, host, submission.part.clone()));
         let w = Thread::current();
         let mut state = self.admit(room)?;
-        let slot = state.table.reserve(spec, &job)?;
+        let slot = state.table.reserve(spec, &job).map_err(|error| error.context(&self.name))?;
         let at = state.table.argument_at(slot);
         let mut written = Ok(());
         if spec.argument.len() <= COPIED_UNDER_LOCK {
@@ -50,9 +50,10 @@ impl Host {
             let copied = self.copy_argument(at, spec.argument);
             state = self.lock()?;
             // Meanwhile the pool may have been ended.
-            written = written.and(copied).and_then(|()| state.admits());
+            written = written.and(copied).and_then(|()| self.admits(&state));
         }
-        if let Err(error) = written.and_then(|()| state.table.publish(w, slot, spec)) {
+        let publish = |()| state.table.publish(w, slot, spec).map_err(|error| error.context(&self.name));
+        if let Err(error) = written.and_then(publish) {
             state.table.release(slot);
             self.advance(w, &mut state);
             return Err(error);
@@ -75,7 +76,7 @@ impl Host {
     /// Whether a task with this function would be admitted.
     pub(super) fn check_submission(&self, function: usize) -> Result<()> {
         self.check_function(function)?;
-        self.lock()?.admits()
+        self.admits(&*self.lock()?)
     }
 
     /// Threads have whatever code there is by now.
@@ -96,7 +97,10 @@ impl Host {
         })?;
         match self.wait(&job, &deadline)? {
             true => Ok(job),
-            false => Err(Error::new(Kind::TimedOut, "tine_pool_apply: the task is not done in time, and goes on for nobody")),
+            false => {
+                let why = format!("{}: the task is not done in time, and goes on for nobody", self.name);
+                Err(Error::new(Kind::TimedOut, why))
+            }
         }
     }
 
@@ -115,7 +119,7 @@ impl Host {
     /// The state, once there is room for one more task.
     pub(super) fn admit(&self, room: &Deadline) -> Result<Locked<'_>> {
         let state = self.lock()?;
-        state.admits()?;
+        self.admits(&state)?;
         if state.table.pending < state.table.max_pending {
             return Ok(state);
         }
@@ -128,7 +132,7 @@ impl Host {
         loop {
             self.collect()?;
             let mut state = self.lock()?;
-            state.admits()?;
+            self.admits(&state)?;
             if state.table.pending < state.table.max_pending {
                 return Ok(state);
             }
@@ -145,7 +149,7 @@ impl Host {
             drop(state);
             let waited = self.wait_with_bell(bell, room, || {
                 let state = self.lock()?;
-                Ok(state.admits().is_err() || state.table.pending < state.table.max_pending)
+                Ok(self.admits(&state).is_err() || state.table.pending < state.table.max_pending)
             });
             if waited? && many {
                 // There is room for one. Whoever fills a pool soon needs more: better asleep once for many than once for each.
@@ -295,7 +299,8 @@ impl Host {
                 return Ok(());
             }
             if self.crew.is_some() {
-                return Err(Error::new(Kind::NotSupported, "tine_async_cancel: a task that runs in a thread cannot be ended"));
+                let why = format!("{}: a task that runs in a thread cannot be cancelled", self.name);
+                return Err(Error::new(Kind::NotSupported, why));
             }
             // Before the nursery is told: a worker that it does not see running the task yet sees this.
             state.table.abandon(w, job);

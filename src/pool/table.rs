@@ -165,7 +165,7 @@ impl Table {
         let returned = self.slots.len() + 1 - self.free.len();
         let room = self.slots.try_reserve(1).and_then(|()| self.free.try_reserve(returned));
         let room = room.and_then(|()| self.deliveries.try_reserve(self.pending + 1));
-        room.map_err(|_| Error::new(Kind::NoMemory, "pool: no memory for one more task"))
+        room.map_err(|_| Error::new(Kind::NoMemory, "no memory for one more task"))
     }
 
     /// Gives the task a slot and room for its argument; the caller has seen that it is admitted.
@@ -683,11 +683,6 @@ fn outcome_of(entry: &Entry, result: errno::Result<Option<Filled>>, pid: i32) ->
             Outcome::new(failure, entry.code, pid).with_data(data, entry.length as usize)
         }
     }
-}
-
-/// A pool that takes no tasks.
-pub fn closed() -> Error {
-    Error::new(Kind::Closed, "pool: closed")
 }
 
 #[cfg(test)]

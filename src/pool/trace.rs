@@ -11,8 +11,8 @@ use std::fmt::Write;
 use std::os::fd::AsFd;
 
 use super::collect::describe;
-use super::host::{Host, Lifecycle};
-use super::table::{Table, WorkerState, closed};
+use super::host::{Host, Lifecycle, State};
+use super::table::{Table, WorkerState};
 use crate::error::{Error, Result};
 use crate::log::{self, Level};
 use crate::process::ExitInfo;
@@ -274,17 +274,14 @@ impl Host {
     /// Writes down what happens from now on; what was being written to another file is finished.
     pub fn begin_trace(&self, path: &CStr) -> Result<()> {
         self.check_process()?;
-        if self.lock()?.lifecycle == Lifecycle::Ended {
-            return Err(closed());
-        }
+        let ended = |state: &State| if state.lifecycle == Lifecycle::Ended { Err(self.closed(state)) } else { Ok(()) };
+        ended(&*self.lock()?)?;
         // A path that leads nowhere ends nothing.
         let writer = Writer::open(path)?;
         self.end_trace()?;
         let mut file = self.lock_trace()?;
         let mut state = self.lock()?;
-        if state.lifecycle == Lifecycle::Ended {
-            return Err(closed());
-        }
+        ended(&state)?;
         let begin = now();
         let (queued, running) = state.table.begin_trace(begin);
         drop(state);

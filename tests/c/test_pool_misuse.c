@@ -726,6 +726,49 @@ TEST(a_pool_that_could_run_no_task_is_not_made) {
     end_pool(pool);
 }
 
+TEST(a_long_name_leaves_room_for_the_reason) {
+    static const char *const letters[] = { "x", "\xc3\xa9" }; /* of one byte, and of two */
+    for (int i = 0; i < 2; i++) {
+        char name[3000] = "a", text[1000];
+        tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+        for (int n = 0; n < 1000; n++) strcat(name, letters[i]);
+        options.workers = 1, options.name = name;
+        tine_pool_t *pool = pool_with(&options);
+        CHECK_OK(tine_pool_close(pool));
+        CHECK_STATUS(tine_pool_apply(pool, do_nothing, NULL, 0, TINE_FOREVER, NULL), TINE_ECLOSED);
+        CHECK(tine_last_error_copy(text, sizeof text) < 512);
+        CHECK(strncmp(text, "pool \"a", 7) == 0);
+        CHECK_MESSAGE("\": it was closed");
+        int first = 0, second = 0;
+        for (const char *at = text; *at; at++) first += *at == letters[1][0], second += *at == letters[1][1];
+        CHECK_INT(first, second); /* no letter is cut in two */
+        CHECK(first == second && (i == 0 || first > 200));
+        CHECK_OK(tine_pool_join(pool, TINE_FOREVER));
+        tine_pool_free(pool);
+    }
+}
+
+TEST(messages_name_the_pool) {
+    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+    const int items[2] = { 0 };
+    share();
+    options.workers = 1, options.name = "mine";
+    tine_pool_t *pool = pool_with(&options);
+    tine_async_t *async = submit(pool, wait_at_gate, NULL, 0);
+    CHECK_STATUS(tine_pool_apply(pool, do_nothing, NULL, 0, 0, NULL), TINE_ETIMEDOUT);
+    CHECK_MESSAGE("pool \"mine\": the task is not done in time");
+    CHECK_STATUS(tine_pool_map(pool, square, items, sizeof *items, 2, 1, NULL, 4, 0, NULL), TINE_ETIMEDOUT);
+    CHECK_MESSAGE("pool \"mine\": not all items were done in time");
+    set(&shared->gate, 1);
+    CHECK_STATUS(end_of(async), TINE_OK);
+    CHECK_OK(tine_pool_terminate(pool, 0, NULL));
+    CHECK_STATUS(tine_pool_submit(pool, do_nothing, NULL, 0, NULL, NULL), TINE_ECLOSED);
+    CHECK_MESSAGE("pool \"mine\": it has ended");
+    CHECK_STATUS(tine_pool_trace(pool, "/dev/null"), TINE_ECLOSED);
+    CHECK_MESSAGE("pool \"mine\": it has ended");
+    tine_pool_free(pool);
+}
+
 static void count_delivery(const tine_result_t *result, void *user_data) { (void)result, (void)user_data, count_up(&shared->ended); }
 /* Second attempts have an order of their own, which has no memory before the first of them. */
 TEST(a_second_attempt_that_there_is_no_memory_for_is_a_death) {
