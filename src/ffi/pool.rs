@@ -959,7 +959,7 @@ pub unsafe extern "C" fn tine_pool_fd(pool: *const tine_pool_t) -> c_int {
 /// @param pool        The pool, made with TINE_POOL_HOST_LOOP.
 /// @param timeout_ms  Longest wait for the first one in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
 /// @param max         How many at most; 0 = all that can run now. If one of them frees the pool, all that are left run.
-/// @param out_count   How many ran, at least 1. May be NULL.
+/// @param out_count   How many ran, at least 1; more than `max` only if one of them freed the pool. May be NULL.
 /// @return TINE_OK; TINE_ETIMEDOUT: there was none to run; TINE_ECLOSED: the pool has ended and every callback has run, or TINE_EBROKEN
 ///         where it broke; TINE_EBUSY inside a callback; TINE_ENOTSUP: the pool has a thread of its own; TINE_EINVAL; TINE_EFORKED;
 ///         TINE_EINTR.

@@ -35,7 +35,7 @@ impl Drop for Turn<'_> {
 }
 
 impl Turn<'_> {
-    /// Takes in what is there and runs at most `max` callbacks; answers how many.
+    /// Takes in what is there and runs at most `max` callbacks, or all once one of them has freed the pool; answers how many.
     fn work(&self, max: usize) -> Result<usize> {
         let (w, host, word) = (Thread::current(), self.host, &self.host.board.tasks.head.delivery);
         let nap = w.load(word, Relaxed);
@@ -70,7 +70,7 @@ impl Turn<'_> {
             if jobs.is_empty() {
                 return Ok(count);
             }
-            count = count.saturating_add(jobs.len()).min(max);
+            count += jobs.len();
             for job in jobs {
                 host.run_callback(&job);
             }

@@ -247,13 +247,15 @@ static void free_it(const tine_result_t *result, void *user_data) {
 static void end_inside(tine_result_fn callback, size_t max) {
     tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT, noting = noted();
     const int fds = test_count_fds();
+    size_t count = 0;
     share();
     used = loop_pool(1);
     options.callback = callback;
     CHECK_OK(tine_pool_submit(used, do_nothing, NULL, 0, &options, NULL));
     for (int i = 0; i < 20; i++) CHECK_OK(tine_pool_submit(used, wait_at_gate, NULL, 0, &noting, NULL));
     await(&shared->started, 1);
-    CHECK_OK(tine_pool_poll(used, TINE_FOREVER, max, NULL));
+    CHECK_OK(tine_pool_poll(used, TINE_FOREVER, max, &count));
+    CHECK_INT(count, callback == free_it ? 21 : max);
     if (callback == terminate_it) {
         while (tine_pool_poll(used, TINE_FOREVER, max, NULL) == TINE_OK) {}
         tine_pool_free(used);
