@@ -275,7 +275,9 @@ template <typename T> inline T init() {
  * TINE_POOL_NO_CORE and TINE_POOL_BREAK_ON_DEATH of a pool, timeout_ms of a task, tine_async_cancel() of one that runs and
  * tine_pool_resize(). An initializer that fails breaks the pool. tine_pool_terminate() only tells the tasks that run
  * (tine_task_cancelled()); they end as what they return, it answers TINE_ETIMEDOUT if they do not return within grace_ms, and
- * tine_pool_free() waits for them: do not call it inside a task. tine_pool_worker_pids() are the threads' numbers.
+ * tine_pool_free() waits for them: do not call it inside a task. tine_pool_worker_pids() are the threads' numbers. A C++ exception that
+ * leaves a task, initializer or finalizer ends this process, as one that leaves any thread's function does (std::terminate): catch it
+ * there and return a number.
  */
 #define TINE_POOL_THREADS 2
 

@@ -44,7 +44,9 @@ pub const TINE_POOL_HOST_LOOP: u32 = 1;
 /// TINE_POOL_NO_CORE and TINE_POOL_BREAK_ON_DEATH of a pool, timeout_ms of a task, tine_async_cancel() of one that runs and
 /// tine_pool_resize(). An initializer that fails breaks the pool. tine_pool_terminate() only tells the tasks that run
 /// (tine_task_cancelled()); they end as what they return, it answers TINE_ETIMEDOUT if they do not return within grace_ms, and
-/// tine_pool_free() waits for them: do not call it inside a task. tine_pool_worker_pids() are the threads' numbers.
+/// tine_pool_free() waits for them: do not call it inside a task. tine_pool_worker_pids() are the threads' numbers. A C++ exception that
+/// leaves a task, initializer or finalizer ends this process, as one that leaves any thread's function does (std::terminate): catch it
+/// there and return a number.
 pub const TINE_POOL_THREADS: u32 = 2;
 /// tine_pool_new() answers TINE_EBUSY if this process has more than one thread.
 pub const TINE_POOL_SINGLE_THREAD_ONLY: u32 = 4;
