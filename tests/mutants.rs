@@ -35,9 +35,10 @@ const BARRIER: &str = "sync::explore::scenarios::barrier";
 const EVENT: &str = "sync::explore::scenarios::event";
 const TAKING: &str = "pool::exploration::taking";
 const CONDEMNING: &str = "pool::exploration::condemning";
+const REPLYING: &str = "pool::exploration::replying";
 
 /// Each mistake, and the explorations of the objects that it breaks.
-const MUTANTS: [(&str, &[&str]); 22] = [
+const MUTANTS: [(&str, &[&str]); 23] = [
     ("release_drops_w", &[LOCK]),
     ("pending_after_cas", &[LOCK]),
     ("leader_not_linked", &[LOCK, SEMAPHORE, TRACKED, CONDITION, BARRIER, QUEUE]),
@@ -60,6 +61,7 @@ const MUTANTS: [(&str, &[&str]); 22] = [
     ("sleeper_does_not_look_again", &[TAKING]),
     ("search_not_passed_on", &[TAKING]),
     ("condemned_whatever_runs", &[CONDEMNING]),
+    ("result_not_checked", &[REPLYING]),
 ];
 
 fn main() -> ExitCode {

@@ -1,19 +1,21 @@
-//! Taking tasks, and who decides how they end, under the scheduler of `sync::explore`.
+//! Taking tasks, who decides how they end, and telling of it, under the scheduler of `sync::explore`.
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::board::{Board, Claim, FIRST, Holder, NORMAL, Taken};
 use super::duty::{self, End};
+use super::journal::{self, Consumed, Entry, Put, Reader, SHORT, UNIT, Writer, flag, seed};
 use super::memory::{Claims, Duties, Extent, Files, Sizes, Tasks};
 use crate::shm::pool::LANES;
-use crate::shm::{Word, Words};
+use crate::shm::{Word, Word64, Words};
 use crate::sync::explore::{Limits, Names, Rest, Scenario, Sim, exhaust, explore};
-use crate::sys::Deadline;
 use crate::sys::memory::Access;
 use crate::sys::thread::Thread;
+use crate::sys::{Deadline, errno, fd, file};
 use crate::timeout::Timeout;
 
 const TASKS: usize = 3;
@@ -289,4 +291,151 @@ impl Scenario for Condemning {
 fn condemning() {
     exhaust("condemning", &Condemning);
     explore("condemning", &Condemning, Limits { kills: 1, timeouts: 0 }, 2000);
+}
+
+/// A worker that replies to one task after the other, and a host that reads meanwhile: wherever the worker is killed, the host gets
+/// every reply that was written down whole, the first ones first and each as it was, and then those of who lives in that place next.
+struct Replying {
+    /// Where the worker's journal begins: in what the host maps, or behind that, as if others before were not retired.
+    unit: u64,
+}
+
+/// Bytes of each reply. The fifth begins a new unit, the last lies in a unit of its own.
+const REPLIES: [usize; 6] = [20, SHORT, SHORT, SHORT, SHORT, UNIT as usize / 2];
+
+struct Letterbox {
+    file: OwnedFd,
+    host: Mutex<Heard>,
+    consumed: Word64,
+    /// Between two pieces of what is written.
+    step: Word,
+    /// How many replies were written down; not a word of the simulation.
+    told: AtomicUsize,
+}
+
+struct Heard {
+    reader: Reader,
+    replies: usize,
+}
+
+impl Letterbox {
+    /// What the host does when it looks.
+    fn collect(&self, heard: &mut Heard) -> Result<(), String> {
+        while let Some((entry, result)) = heard.reader.next_entry() {
+            let length = REPLIES.get(heard.replies).copied().unwrap_or(usize::MAX);
+            heard.replies += 1;
+            let result = result.map_err(|errno| format!("reply {} cannot be read: errno {errno}", heard.replies))?;
+            let result = result.as_deref().and_then(|result| result.get(..length)).unwrap_or_default();
+            let whole = entry.ended == heard.replies as u64 && entry.length == length as u64 && result.len() == length;
+            if !whole || result.iter().any(|&byte| byte != heard.replies as u8) {
+                return Err(format!("reply {} is not what was written: {entry:?}", heard.replies));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes as whoever maps the file may see it, and as far as the kernel may come: the mark of an entry, its head, half of its result.
+struct Pieces<'a>(Sim<'a>, &'a Word);
+
+impl Put for Pieces<'_> {
+    fn put(&self, file: BorrowedFd, data: &[u8], offset: u64) -> errno::Result<()> {
+        let mut at = 0;
+        for end in [8, 64, data.len().midpoint(64), data.len()] {
+            if let Some(piece) = data.get(at..end) {
+                self.0.load(self.1, Relaxed);
+                file::write_below_limit(file, piece, offset + at as u64)?;
+                at = end;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn reply(journal: &mut Writer<impl Put>, number: usize, length: usize, consumed: Consumed) -> errno::Result<()> {
+    let (result, entry) = (vec![number as u8; length], Entry { flags: flag::ENDED, ended: number as u64, ..Entry::default() });
+    if length <= SHORT {
+        return journal.append(entry, &result, consumed);
+    }
+    let unit = journal.write_long(&result, consumed)?;
+    journal.append(Entry { flags: flag::ENDED | flag::LONG, unit, length: length as u64, ..entry }, &[], consumed)
+}
+
+impl Scenario for Replying {
+    type Shared = Letterbox;
+
+    fn threads(&self) -> usize {
+        2
+    }
+
+    fn make(&self) -> Letterbox {
+        let file = journal::create().expect("memory");
+        let mut reader = Reader::new(fd::duplicate(&file).expect("a descriptor")).expect("memory");
+        reader.begin(seed(7, 1, 1), self.unit);
+        let (host, told) = (Mutex::new(Heard { reader, replies: 0 }), AtomicUsize::new(0));
+        Letterbox { file, host, consumed: Word64::default(), step: Word::default(), told }
+    }
+
+    fn run(&self, shared: &Letterbox, thread: usize, sim: Sim) -> Result<(), String> {
+        if thread == 0 {
+            for _ in 0..REPLIES.len() {
+                let position = {
+                    let mut heard = shared.host.lock().map_err(|_| "the host has failed")?;
+                    shared.collect(&mut heard)?;
+                    heard.reader.position()
+                };
+                sim.store64(&shared.consumed, position, SeqCst);
+            }
+            return Ok(());
+        }
+        let mut journal = Writer::with(Pieces(sim, &shared.step), shared.file.as_raw_fd(), seed(7, 1, 1), self.unit);
+        for (index, &length) in REPLIES.iter().enumerate() {
+            let consumed = (self.unit == 0).then(|| sim.load64(&shared.consumed, SeqCst));
+            reply(&mut journal, index + 1, length, consumed).map_err(|errno| format!("errno {errno}"))?;
+            shared.told.store(index + 1, SeqCst);
+        }
+        Ok(())
+    }
+
+    fn check_rest(&self, _shared: &Letterbox, _rest: &Rest, _sim: Sim) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn check_end(&self, shared: &Letterbox, rest: &Rest, _sim: Sim) -> Result<(), String> {
+        let mut heard = shared.host.lock().map_err(|_| "the host has failed")?;
+        shared.collect(&mut heard)?;
+        let told = shared.told.load(SeqCst);
+        if heard.replies != told && !(rest.is_dead(1) && heard.replies == told + 1) {
+            return Err(format!("{told} replies were written, {} have arrived", heard.replies));
+        }
+        // As when the host retires it: the next one begins where the host maps.
+        let (fd, next) = (shared.file.as_raw_fd(), seed(7, 1, 3));
+        heard.reader.finish(journal::end_unit(fd).into());
+        heard.reader.begin(next, 0);
+        heard.replies = 0;
+        shared.collect(&mut heard)?;
+        let mut journal = Writer::new(fd, next, 0);
+        for (before, &length) in REPLIES.iter().enumerate() {
+            if heard.replies != before {
+                return Err(format!("{} replies, of which {before} were written, of who lives there next", heard.replies));
+            }
+            reply(&mut journal, before + 1, length, Some(heard.reader.position())).map_err(|errno| format!("errno {errno}"))?;
+            shared.collect(&mut heard)?;
+        }
+        Ok(())
+    }
+
+    fn names(&self, shared: &Letterbox, names: &mut Names) {
+        names.word("consumed", &shared.consumed);
+        names.word("step", &shared.step);
+    }
+}
+
+#[test]
+fn replying() {
+    for unit in [0, 2] {
+        let replying = Replying { unit };
+        exhaust("replying", &replying);
+        explore("replying", &replying, Limits { kills: 1, timeouts: 0 }, 300);
+    }
 }

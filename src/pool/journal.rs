@@ -110,7 +110,7 @@ impl Entry {
         to.extend_from_slice(&self.unit.to_ne_bytes());
         to.extend_from_slice(result);
         to.resize(to.len().next_multiple_of(8), 0);
-        let check = finish(add(mark, &to[8..]));
+        let check = check(mark, &to[8..HEAD], &to[HEAD..]);
         to[4..8].copy_from_slice(&check.to_ne_bytes());
     }
 
@@ -134,13 +134,16 @@ impl Entry {
     }
 }
 
+/// What an entry carries to prove that all of it was written, at the position that the mark belongs to.
+fn check(mark: u64, head: &[u8], result: &[u8]) -> u32 {
+    let result = if cfg!(tine_mutant = "result_not_checked") { &[] } else { result };
+    let mixed = add(add(mark, head), result);
+    (mixed ^ mixed >> 32) as u32
+}
+
 /// Depends on every bit of what is added.
 fn add(mixed: u64, bytes: &[u8]) -> u64 {
     bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes)).fold(mixed, mix)
-}
-
-fn finish(mixed: u64) -> u32 {
-    (mixed ^ mixed >> 32) as u32
 }
 
 fn mix(seed: u64, word: u64) -> u64 {
@@ -178,10 +181,26 @@ pub fn end_unit(fd: i32) -> u32 {
 /// How much of a journal the host has read; `None` while it still reads what others have written in that place before.
 pub type Consumed = Option<u64>;
 
+/// How bytes come into the file. An exploration does it piece by piece, and kills in between.
+pub trait Put {
+    fn put(&self, file: BorrowedFd, data: &[u8], offset: u64) -> errno::Result<()>;
+}
+
+/// By one system call.
+#[derive(Debug)]
+pub struct AtOnce;
+
+impl Put for AtOnce {
+    fn put(&self, file: BorrowedFd, data: &[u8], offset: u64) -> errno::Result<()> {
+        file::write_below_limit(file, data, offset)
+    }
+}
+
 /// A worker's side. Failures are errnos.
 #[derive(Debug)]
-pub struct Writer {
+pub struct Writer<P = AtOnce> {
     fd: i32,
+    put: P,
     seed: u64,
     /// Bytes of entries so far.
     position: u64,
@@ -202,8 +221,15 @@ pub struct Writer {
 impl Writer {
     /// The journal of a life that begins in a unit.
     pub fn new(fd: i32, seed: u64, unit: u64) -> Writer {
+        Writer::with(AtOnce, fd, seed, unit)
+    }
+}
+
+impl<P: Put> Writer<P> {
+    pub fn with(put: P, fd: i32, seed: u64, unit: u64) -> Writer<P> {
         let mut writer = Writer {
             fd,
+            put,
             seed,
             position: 0,
             unit,
@@ -260,7 +286,7 @@ impl Writer {
 
     fn write(&mut self, entry: &Entry, result: &[u8]) -> errno::Result<()> {
         entry.encode(mark(self.seed, self.position), result, &mut self.buffer);
-        file::write_below_limit(borrow(self.fd), &self.buffer, self.unit * UNIT + self.at)?;
+        self.put.put(borrow(self.fd), &self.buffer, self.unit * UNIT + self.at)?;
         self.position += self.buffer.len() as u64;
         self.at += self.buffer.len() as u64;
         Ok(())
@@ -322,7 +348,7 @@ impl Writer {
     /// Puts a long result where there is room for it.
     pub fn write_long(&mut self, data: &[u8], consumed: Consumed) -> errno::Result<u64> {
         let unit = self.reserve_long(data.len() as u64, consumed)?;
-        file::write_below_limit(borrow(self.fd), data, unit * UNIT)?;
+        self.put.put(borrow(self.fd), data, unit * UNIT)?;
         Ok(unit)
     }
 
@@ -386,9 +412,9 @@ fn checked(head: &[u8; HEAD], mark: u64, rest: impl FnOnce(usize) -> Option<Fill
     let entry = Entry::decode(head, mark)?;
     let padded = entry.inline().next_multiple_of(8);
     let result = if padded > 0 { Some(rest(padded)?) } else { None };
-    let mixed = add(add(mark, &head[8..]), result.as_deref().unwrap_or_default());
+    let found = check(mark, &head[8..], result.as_deref().unwrap_or_default());
     let expected = u32::from_ne_bytes([head[4], head[5], head[6], head[7]]);
-    (finish(mixed) == expected).then_some((entry, result))
+    (found == expected).then_some((entry, result))
 }
 
 impl Reader {
