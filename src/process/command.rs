@@ -115,6 +115,7 @@ fn start(command: &Command, first: &CStr) -> Result<Process> {
         gid: command.gid,
         uid: command.uid,
         keep_signals: command.keep_signals,
+        ignored: None,
         mask: None,
         ends_with: None,
     };

@@ -61,7 +61,8 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
     let name = name_for(options.name);
     tell_threads(&format!("process \"{}\"", name.to_string_lossy()));
     let manner = Manner { daemon: options.daemon, detached: options.detached, deaf: false };
-    let (child, record) = make(&name, manner, body)?;
+    let (child, record) =
+        make(&name, manner, body).map_err(|error| error.context(format_args!("process \"{}\"", name.to_string_lossy())))?;
     let process = Process::new(child, name, Streams::none());
     if options.daemon { watched(process, &record) } else { Ok(process) }
 }
@@ -75,22 +76,22 @@ pub(super) struct Manner {
     pub(super) deaf: bool,
 }
 
+/// Its failures do not name the process: to whoever started a command that is the command.
 pub(super) fn make(name: &CStr, manner: Manner, body: impl FnOnce() -> i32) -> Result<(Arc<Child>, Record)> {
     let own_exit_pipe = role::get().and_then(|role| role.exit_pipe);
     let host_pid = process::pid();
-    let of_process = |error: Error| error.context(format_args!("process \"{}\"", name.to_string_lossy()));
     loop {
-        let record = Record::new().map_err(of_process)?;
+        let record = Record::new()?;
         // What the child watches.
-        let host_fd = pidfd::open_self().map_err(of_process)?;
-        let exit_pipe = if host_fd.is_none() { Some(fd::pipe().map_err(of_process)?) } else { None };
+        let host_fd = pidfd::open_self()?;
+        let exit_pipe = if host_fd.is_none() { Some(fd::pipe()?) } else { None };
 
         // The child of a program with threads must not allocate.
         let (name_of_child, not_its) = (name.to_owned(), streams::not_for_children());
         let gate = fork_gate::close()?;
         stdio::flush_before_fork();
         let blocked = Blocked::all();
-        let pid = match fork::fork().map_err(fork_failure).map_err(of_process)? {
+        let pid = match fork::fork().map_err(fork_failure)? {
             Forked::Child => {
                 leave_exit_pipe_of_parent(own_exit_pipe);
                 let setup = Setup {
@@ -116,7 +117,7 @@ pub(super) fn make(name: &CStr, manner: Manner, body: impl FnOnce() -> i32) -> R
                 record.open_gate();
                 return Ok((child, record));
             }
-            Err(NotHeld::Dead) => return Err(Error::new(Kind::Again, "process: the child was killed before it began")),
+            Err(NotHeld::Dead) => return Err(Error::new(Kind::Again, "it was killed before it began")),
             Err(NotHeld::Alive(error)) => {
                 // It cannot leave the gate before this, so its number is its own.
                 let _ = signal::send_to_child(pid, signal::KILL);
@@ -124,7 +125,7 @@ pub(super) fn make(name: &CStr, manner: Manner, body: impl FnOnce() -> i32) -> R
                 let _ = wait::reap_blocking(wait::Child::Pid(pid));
                 // Refused although it once was not: a filter was installed since. Once more, without.
                 match error {
-                    Some(error) => return Err(of_process(error)),
+                    Some(error) => return Err(error),
                     None => pidfd::give_up(),
                 }
             }

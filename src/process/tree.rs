@@ -101,7 +101,7 @@ impl Tree {
                 poll::readable(&fds, &Deadline::new(Timeout::Millis(LOOK_MS)))?;
             }
         }
-        Err(Error::new(Kind::Again, "process: its supervisor was killed before the command began"))
+        Err(Error::new(Kind::Again, "its supervisor was killed before it began"))
     }
 
     /// `false`: the supervisor is gone.
@@ -184,7 +184,7 @@ impl Message {
 
 /// Whether there can be a supervisor: it finds its children in /proc.
 fn check() -> Result<()> {
-    if os::proc_is_ours() && os::knows_children() {
+    if os::proc_is_ours() && os::knows_children()? {
         return Ok(());
     }
     Err(Error::new(
@@ -225,6 +225,8 @@ struct Supervisor {
 
 impl Supervisor {
     fn start(socket: i32, plan: &mut Plan, host_fd: i32) -> Result<Supervisor> {
+        // Who reaps cannot have it ignored; its command can.
+        plan.ignored = signal::is_ignored(signal::CHILD).then_some(signal::CHILD);
         signal::set_default(signal::CHILD);
         // Who kills the supervisor alone kills the command.
         plan.ends_with = Some(process::pid());

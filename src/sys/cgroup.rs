@@ -1,7 +1,8 @@
 //! Control groups: what limits this process together with others.
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -86,9 +87,11 @@ impl Group {
 
     /// Children that `start` makes are in the group, and so is what they make. This process is, for that long.
     pub fn with_new_children_in_it<T>(&self, start: impl FnOnce() -> T) -> T {
-        let entered = enter(&self.path);
+        // Both are opened first: what `start` makes may take the last descriptor, and who cannot leave the group is killed with it.
+        let (Ok(mut this), Ok(mut own)) = (members(&self.path), members(&self.own)) else { return start() };
+        let entered = enter(&mut this);
         let result = start();
-        self.used.set(entered && enter(&self.own));
+        self.used.set(entered && enter(&mut own));
         result
     }
 
@@ -110,9 +113,14 @@ impl Group {
     }
 }
 
+/// Who is in a group, for [`enter`].
+fn members(group: &str) -> std::io::Result<File> {
+    File::options().write(true).open(format!("{group}/cgroup.procs"))
+}
+
 /// This process moves to another group.
-fn enter(group: &str) -> bool {
-    fs::write(format!("{group}/cgroup.procs"), "0").is_ok()
+fn enter(members: &mut File) -> bool {
+    members.write_all(b"0").is_ok()
 }
 
 #[cfg(test)]

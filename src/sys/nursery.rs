@@ -5,8 +5,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::Duration;
 
+use super::errno::number::is_no_descriptor;
 use super::fd::owned;
-use super::process::{read_file, write_path};
+use super::process::{open_raw, read_file, write_path};
 use super::wait::{self, Child, Seen};
 use crate::error::Result;
 
@@ -237,9 +238,14 @@ pub fn limit_data(more: u64) {
 /// Those of the calling thread. Kernels may be built without it.
 const CHILDREN: &std::ffi::CStr = c"/proc/thread-self/children";
 
-/// Whether a process can know its children.
-pub fn knows_children() -> bool {
-    read_file(CHILDREN, &mut [0u8; 16]).is_some()
+/// Whether a process can know its children. Fails where nobody can say: no descriptor is left to look with.
+pub fn knows_children() -> Result<bool> {
+    // SAFETY: a fresh descriptor.
+    match unsafe { owned(open_raw(CHILDREN, 0).into(), "open of /proc/thread-self/children") } {
+        Ok(_) => Ok(true),
+        Err(error) if is_no_descriptor(error.errno()) => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Kills every process of this process's group, itself included, if it leads one; else ends only this process.

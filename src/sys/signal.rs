@@ -221,6 +221,15 @@ pub fn set_default(signal: i32) {
     }
 }
 
+/// Whether this process ignores `signal`.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all zeros is a valid sigaction; a null new action changes nothing.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// Whether `signal` is a number that a process can be sent.
 pub fn is_valid(signal: i32) -> bool {
     (0..=libc::SIGRTMAX()).contains(&signal)

@@ -46,6 +46,8 @@ pub struct Plan<'a> {
     pub uid: Option<u32>,
     /// The mask and what is ignored.
     pub keep_signals: bool,
+    /// With that: ignored as well, though this process does not ignore it.
+    pub ignored: Option<i32>,
     /// That mask; `None`: this thread's.
     pub mask: Option<Mask>,
     /// Killed when this thread ends, which is of the process of that number: what executes a set-user-id program is not.

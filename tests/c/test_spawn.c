@@ -317,15 +317,16 @@ TEST(a_limit_on_processes_is_told) {
     CHECK_INT(setrlimit(RLIMIT_NPROC, &before), 0);
 }
 
-TEST(without_descriptors_nothing_starts_and_nothing_leaks) {
+static void check_without_descriptors(uint32_t flags) {
     struct rlimit limit;
     int32_t seen_refusal = 0, seen_success = 0;
     tine_spawn_options_t options = defaults;
+    options.flags = flags;
+    CHECK_INT(finish(spawn_with(ARGV("true"), &options)), 0);
     options.stdin_mode = options.stdout_mode = options.stderr_mode = TINE_STDIO_PIPE;
-    CHECK_INT(run(ARGV("true")), 0);
     const int fds = test_count_fds();
     CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    for (int more = 0; more < 16; more++) {
+    for (int more = 0; more < 20; more++) {
         tine_process_t *process = NULL;
         struct rlimit few = { (rlim_t)(fds + more), limit.rlim_max };
         CHECK_INT(setrlimit(RLIMIT_NOFILE, &few), 0);
@@ -336,7 +337,9 @@ TEST(without_descriptors_nothing_starts_and_nothing_leaks) {
             CHECK_INT(code_of(process), 0);
         } else {
             seen_refusal = 1;
-            CHECK_INT(status, TINE_EMFILE);
+            CHECK_STATUS(status, TINE_EMFILE);
+            CHECK_MESSAGE("command \"true\": ");
+            CHECK(strstr(tine_last_error_message(), "tine-tree") == NULL); /* the caller knows no process of that name */
             CHECK(process == NULL);
         }
         tine_process_free(process);
@@ -344,6 +347,11 @@ TEST(without_descriptors_nothing_starts_and_nothing_leaks) {
         CHECK_INT(test_count_children(), 0);
     }
     CHECK(seen_refusal && (seen_success || under_valgrind()));
+}
+TEST(without_descriptors_nothing_starts_and_nothing_leaks) {
+    check_without_descriptors(0);
+    /* There (3.19) a socketpair(2) above the limit succeeds, and both ends are closed. */
+    if (!under_valgrind()) check_without_descriptors(TINE_SPAWN_KILL_TREE);
 }
 
 /* ---- Streams ---- */
@@ -610,6 +618,17 @@ TEST(signals_are_reset_or_kept) {
     CHECK_INT(set_of(text, "SigBlk:"), bit(SIGUSR2) | bit(SIGRTMIN + 1));
     CHECK_INT(set_of(text, "SigIgn:") & ~(bit(32) | bit(33)), bit(SIGPIPE) | bit(SIGUSR1) | bit(SIGRTMIN + 3));
     CHECK_INT(set_of(text, "SigCgt:"), 0);
+    /* Also what a supervisor between the two needs for itself. */
+    for (int ignored = 0; ignored < 2; ignored++) {
+        signal(SIGCHLD, ignored ? SIG_IGN : SIG_DFL);
+        options.flags = TINE_SPAWN_KEEP_SIGNALS | TINE_SPAWN_KILL_TREE;
+        text = output_with(ARGV("cat", "/proc/self/status"), options);
+        CHECK_INT(set_of(text, "SigBlk:"), bit(SIGUSR2) | bit(SIGRTMIN + 1));
+        CHECK_INT(set_of(text, "SigIgn:") & bit(SIGCHLD), ignored ? bit(SIGCHLD) : 0);
+        CHECK(set_of(text, "SigIgn:") & bit(SIGPIPE));
+        options.flags = TINE_SPAWN_KILL_TREE;
+        CHECK_INT(set_of(output_with(ARGV("cat", "/proc/self/status"), options), "SigIgn:"), 0);
+    }
 }
 
 static void *wave(void *stop) {

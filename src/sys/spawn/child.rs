@@ -71,7 +71,7 @@ impl Task<'_, '_> {
 
     fn execute(&mut self) -> Result<Infallible> {
         // First of all: no handler of the host runs in this process.
-        reset_signals(self.plan.keep_signals);
+        reset_signals(self.plan.keep_signals, self.plan.ignored);
         self.place()?;
         self.set_descriptors()?;
         self.limit()?;
@@ -199,8 +199,8 @@ impl Task<'_, '_> {
     }
 }
 
-/// Every signal does what it does by default; with `keep_ignored` those that are ignored stay so.
-fn reset_signals(keep_ignored: bool) {
+/// Every signal does what it does by default; with `keep_ignored` those that are ignored stay so, and `ignored` becomes so.
+fn reset_signals(keep_ignored: bool, ignored: Option<i32>) {
     /// The kernel's struct sigaction begins with the handler; it is not longer than this on any architecture.
     type Action = [usize; 16];
     const DEFAULT: Action = [0; 16];
@@ -210,9 +210,14 @@ fn reset_signals(keep_ignored: bool) {
         if keep_ignored {
             call!(libc::SYS_rt_sigaction, signal, std::ptr::null::<Action>(), now.as_mut_ptr(), Mask::BYTES);
         }
-        // KILL and STOP refuse.
-        if now[0] != IGNORED {
-            call!(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null_mut::<Action>(), Mask::BYTES);
+        if now[0] == IGNORED {
+            continue;
         }
+        now = DEFAULT;
+        if keep_ignored && ignored == Some(signal) {
+            now[0] = IGNORED;
+        }
+        // KILL and STOP refuse.
+        call!(libc::SYS_rt_sigaction, signal, now.as_ptr(), std::ptr::null_mut::<Action>(), Mask::BYTES);
     }
 }
