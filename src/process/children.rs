@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -40,6 +41,7 @@ pub(super) struct End {
 #[derive(Debug)]
 pub(super) struct Child {
     id: u64,
+    pub(super) name: CString,
     pub(super) pid: i32,
     watch: Watch,
     pub(super) what: What,
@@ -100,13 +102,14 @@ impl Watch {
 }
 
 impl Child {
-    pub(super) fn new(pid: i32, watch: Watch, what: What) -> Arc<Child> {
+    pub(super) fn new(name: CString, pid: i32, watch: Watch, what: What) -> Arc<Child> {
         let id = CHILDREN.with(|children| {
             children.last_id += 1;
             children.last_id
         });
         let child = Arc::new(Child {
             id,
+            name,
             pid,
             watch,
             what,
@@ -117,6 +120,16 @@ impl Child {
         });
         CHILDREN.with(|children| children.running.insert(id, child.clone()));
         child
+    }
+
+    /// The number of the process that the caller knows.
+    pub(super) fn number(&self) -> i32 {
+        self.tree.get().map_or(self.pid, |tree| tree.command)
+    }
+
+    /// What messages call it.
+    pub(super) fn label(&self) -> String {
+        format!("process \"{}\" ({})", self.name.to_string_lossy(), self.number())
     }
 
     pub(super) fn is_daemon(&self) -> bool {
@@ -268,7 +281,7 @@ impl Child {
 
     #[cold]
     fn send_failure(&self, errno: i32, signal: i32) -> Error {
-        sys::failure(errno, format_args!("process {}: signal {signal}", self.pid))
+        sys::failure(errno, format_args!("{}: signal {signal}", self.label()))
     }
 
     /// TERM, a grace, KILL; without a grace KILL; answers whether it ended. Of one that leads a group the whole group, also when it has
@@ -312,7 +325,7 @@ impl Child {
 
     /// `false`: nobody is in its group any more, or nobody can say whether what has that number is its group.
     fn send_to_group(&self, signal: i32) -> Result<bool> {
-        let failure = |errno| sys::failure(errno, format_args!("process group {}: signal {signal}", self.pid));
+        let failure = |errno| sys::failure(errno, format_args!("{}: signal {signal} to its group", self.label()));
         if let Some(sent) = self.signal_group_by_fd(signal) {
             return sent.map_err(failure);
         }

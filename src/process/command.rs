@@ -123,9 +123,9 @@ fn start(command: &Command, first: &CStr) -> Result<Process> {
         // What this process printed before comes before what the command prints.
         stdio::flush_if_pending();
     }
-    let process = |child| Process::new(child, first.to_owned(), Streams::new(ours, command.max_output_bytes));
+    let process = |child| Process::new(child, Streams::new(ours, command.max_output_bytes));
     if command.tree {
-        return tree::start(&mut plan, command.ends_with_host).map(process);
+        return tree::start(first, &mut plan, command.ends_with_host).map(process);
     }
     let own_affinity;
     let started = if command.ends_with_host {
@@ -147,7 +147,7 @@ fn start(command: &Command, first: &CStr) -> Result<Process> {
     };
     let leads = matches!(command.group, Group::New | Group::NewSession);
     let what = What::Command(children::Command { leads, peak_before: process::own_peak_rss() });
-    Ok(process(Child::new(started.pid, watch, what)))
+    Ok(process(Child::new(first.to_owned(), started.pid, watch, what)))
 }
 
 /// The environment that the command gets.
@@ -223,12 +223,13 @@ fn connect(command: &Command) -> Result<(Descriptors, Theirs, Ours)> {
             number
         };
         let of_path = |error: Error| error.context(format_args!("{name}_path"));
+        let of_stream = |error: Error| error.context(name);
         let access = if to == 0 { Access::Read } else { Access::Write };
         let from = match source {
             Stdio::Inherit if fd::is_open(to) => to,
-            Stdio::Inherit | Stdio::Null => keep(fd::open(c"/dev/null", access)?),
+            Stdio::Inherit | Stdio::Null => keep(fd::open(c"/dev/null", access).map_err(of_stream)?),
             Stdio::Pipe => {
-                let (read, write) = fd::pipe()?;
+                let (read, write) = fd::pipe().map_err(of_stream)?;
                 let (own, other) = if to == 0 { (write, read) } else { (read, write) };
                 ours[number] = Some(own);
                 keep(other)
@@ -249,7 +250,7 @@ fn connect(command: &Command) -> Result<(Descriptors, Theirs, Ours)> {
         }
         moves.push((from, to));
     }
-    Ok((Descriptors::new(moves), theirs, ours))
+    Ok((Descriptors::new(moves, command.fds.len()), theirs, ours))
 }
 
 /// The descriptors besides the three.

@@ -79,13 +79,14 @@ impl Process {
         let child = self.child()?.clone();
         children::reap_freed();
         let streams = self.streams()?;
-        let mut conversation = streams.converse(!input.is_empty())?;
+        let of_process = |error: Error| error.context(child.label());
+        let mut conversation = streams.converse(!input.is_empty()).map_err(of_process)?;
         let result = conversation.run(&child, input, keep, deadline).and_then(|note| {
             let (stdout, stderr) = conversation.take()?;
             Ok(Said { stdout, stderr, note })
         });
         streams.pause(result.is_err().then_some(conversation));
-        result
+        result.map_err(of_process)
     }
 }
 
@@ -160,7 +161,7 @@ impl Conversation {
                 self.write(input)?;
             }
             if deadline.passed() {
-                return Err(Error::new(Kind::TimedOut, "process: it has not ended in time"));
+                return Err(Error::new(Kind::TimedOut, "it has not ended in time"));
             }
         }
     }
@@ -201,7 +202,7 @@ impl Conversation {
             // What is lost is lost; the next call must not begin anew.
             self.stdin = None;
             self.input = Some((Vec::new(), 0));
-            let why = format!("process: no memory for {} bytes of input that are left", rest.len());
+            let why = format!("no memory for {} bytes of input that are left", rest.len());
             return Err(Error::new(Kind::NoMemory, why));
         }
         kept.extend_from_slice(rest);
@@ -217,7 +218,7 @@ impl Conversation {
             Ok(Moved::End) => *input = &[],
             Err(errno) => {
                 self.stdin = None;
-                return Err(sys::failure(errno, "process: writing to its stdin"));
+                return Err(sys::failure(errno, "writing to its stdin"));
             }
         }
         Ok(())
@@ -243,7 +244,7 @@ impl Output {
         if !matches!(moved, Ok(Moved::Bytes(_) | Moved::Nothing)) {
             self.fd = None;
         }
-        moved.map_err(|errno| sys::failure(errno, format_args!("process: reading its {name}")))
+        moved.map_err(|errno| sys::failure(errno, format_args!("reading its {name}")))
     }
 
     /// Reads what lies there at this moment, and looks behind it.

@@ -1,7 +1,7 @@
 //! The handle of a child.
 #![forbid(unsafe_code)]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,13 +19,12 @@ use crate::timeout::Timeout;
 pub struct Process {
     epoch: u64,
     child: Arc<Child>,
-    name: CString,
     streams: Streams,
 }
 
 impl Process {
-    pub(super) fn new(child: Arc<Child>, name: CString, streams: Streams) -> Process {
-        Process { epoch: thread::epoch(), child, name, streams }
+    pub(super) fn new(child: Arc<Child>, streams: Streams) -> Process {
+        Process { epoch: thread::epoch(), child, streams }
     }
 
     /// The child, in the process that started it. Asked before any lock.
@@ -35,7 +34,7 @@ impl Process {
         }
         Err(Error::new(
             Kind::Forked,
-            format!("process \"{}\": the handle belongs to the parent process", self.name.to_string_lossy()),
+            format!("process \"{}\": the handle belongs to the parent process", self.name().to_string_lossy()),
         ))
     }
 
@@ -45,7 +44,7 @@ impl Process {
     }
 
     pub(super) fn label(&self) -> String {
-        format!("process \"{}\" ({})", self.name.to_string_lossy(), self.pid())
+        self.child.label()
     }
 
     pub fn join(&self, timeout: Timeout) -> Result<()> {
@@ -54,7 +53,7 @@ impl Process {
         children::reap_freed();
         match child.wait(&Deadline::new(timeout))? {
             Some(_) => Ok(()),
-            None => Err(Error::new(Kind::TimedOut, "process: it has not ended in time")),
+            None => Err(Error::new(Kind::TimedOut, format!("{}: it has not ended in time", child.label()))),
         }
     }
 
@@ -67,7 +66,7 @@ impl Process {
     fn end(&self) -> Result<End> {
         let child = self.child()?;
         children::reap_freed();
-        child.try_reap().ok_or_else(|| Error::new(Kind::Busy, "process: it has not ended"))
+        child.try_reap().ok_or_else(|| Error::new(Kind::Busy, format!("{}: it has not ended", self.label())))
     }
 
     /// The code, or minus the signal.
@@ -75,13 +74,13 @@ impl Process {
         match self.end()?.ending {
             Some(Ending::Exited(code)) => Ok(code),
             Some(Ending::Signaled { signal, .. }) => Ok(-signal),
-            None => Err(Error::new(
-                Kind::StatusLost,
-                format!(
-                    "{}: the exit status is lost: this process ignores SIGCHLD or waits for children that it did not start",
-                    self.label()
-                ),
-            )),
+            None => {
+                let why = match self.child.tree.get() {
+                    Some(_) => "the supervisor of its tree was killed, or could not kill it",
+                    None => "this process ignores SIGCHLD or waits for children that it did not start",
+                };
+                Err(Error::new(Kind::StatusLost, format!("{}: the exit status is lost: {why}", self.label())))
+            }
         }
     }
 
@@ -99,11 +98,11 @@ impl Process {
     }
 
     pub fn pid(&self) -> i32 {
-        self.child.tree.get().map_or(self.child.pid, |tree| tree.command)
+        self.child.number()
     }
 
     pub fn name(&self) -> &CStr {
-        &self.name
+        &self.child.name
     }
 
     pub fn is_daemon(&self) -> bool {
@@ -187,7 +186,7 @@ pub fn wait_any(processes: &[&Process], timeout: Timeout) -> Result<usize> {
             return Ok(index);
         }
         if deadline.passed() {
-            return Err(Error::new(Kind::TimedOut, "processes: none has ended in time"));
+            return Err(Error::new(Kind::TimedOut, "processes: none of them has ended in time"));
         }
         children::sleep_on(&waited, &deadline)?;
     }

@@ -63,7 +63,7 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
     let manner = Manner { daemon: options.daemon, detached: options.detached, deaf: false };
     let (child, record) =
         make(&name, manner, body).map_err(|error| error.context(format_args!("process \"{}\"", name.to_string_lossy())))?;
-    let process = Process::new(child, name, Streams::none());
+    let process = Process::new(child, Streams::none());
     if options.daemon { watched(process, &record) } else { Ok(process) }
 }
 
@@ -113,7 +113,7 @@ pub(super) fn make(name: &CStr, manner: Manner, body: impl FnOnce() -> i32) -> R
         match hold(pid, exit_pipe) {
             Ok(watch) => {
                 let what = What::Function { record: record.clone(), daemon: manner.daemon, detached: manner.detached };
-                let child = Child::new(pid, watch, what);
+                let child = Child::new(name.to_owned(), pid, watch, what);
                 record.open_gate();
                 return Ok((child, record));
             }
@@ -139,7 +139,8 @@ fn watched(process: Process, record: &Record) -> Result<Process> {
         return Ok(process);
     }
     process.join(Timeout::Forever)?;
-    Err(Error::new(Kind::Again, "process: no thread to be had for the daemon child to watch its parent"))
+    let why = format!("{}: no thread to be had for the daemon child to watch its parent", process.label());
+    Err(Error::new(Kind::Again, why))
 }
 
 enum NotHeld {

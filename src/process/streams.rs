@@ -139,10 +139,10 @@ impl Streams {
         let mut state = self.lock();
         match std::mem::replace(&mut state.conversation, Talk::Busy) {
             Talk::Interrupted(conversation) => Ok(conversation),
-            Talk::Busy => Err(Error::new(Kind::Busy, "process: another call communicates with it")),
+            Talk::Busy => Err(Error::new(Kind::Busy, "another call communicates with it")),
             Talk::None if has_input && state.ends[Stream::Stdin as usize].is_none() => {
                 state.conversation = Talk::None;
-                Err(Error::invalid("input: there is no pipe to the process's stdin, or it was taken or closed"))
+                Err(Error::invalid("input: there is no pipe to its stdin, or it was taken or closed"))
             }
             Talk::None => {
                 let conversation = Conversation::new(std::mem::take(&mut state.ends), self.most);

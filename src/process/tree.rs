@@ -12,6 +12,7 @@
 //! and it tells by a socket how the command ended. It survives the host, because the command may.
 #![forbid(unsafe_code)]
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,15 +49,15 @@ pub(super) struct Tree {
     pub(super) peak_before: u64,
 }
 
-/// Starts the command of `plan` below a supervisor; answers that.
-pub(super) fn start(plan: &mut Plan, ends_with_host: bool) -> Result<Arc<Child>> {
+/// Starts the command of `plan` below a supervisor; answers that, under the command's name.
+pub(super) fn start(name: &CStr, plan: &mut Plan, ends_with_host: bool) -> Result<Arc<Child>> {
     check()?;
     plan.mask = Some(Mask::current());
     let peak_before = process::own_peak_rss();
     let (own, other) = socket::seqpacket_pair()?;
     let socket = other.as_raw_fd();
     let manner = Manner { daemon: false, detached: true, deaf: true };
-    let (child, _) = start::make(c"tine-tree", manner, || supervise(socket, plan, ends_with_host))?;
+    let (child, _) = start::make(name, manner, || supervise(socket, plan, ends_with_host))?;
     drop(other);
     match Tree::new(own, &child, peak_before) {
         Ok(tree) => {

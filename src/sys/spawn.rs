@@ -122,11 +122,14 @@ pub struct Descriptors {
     overwritten: Vec<i32>,
     /// All of the child's numbers, sorted.
     kept: Vec<i32>,
+    /// How many of `moves` are the caller's map; the others are streams.
+    mapped: usize,
 }
 
 impl Descriptors {
-    /// `moves`: this process's numbers and the child's, no two of which are the same.
-    pub fn new(moves: Vec<(i32, i32)>) -> Descriptors {
+    /// `moves`: this process's numbers and the child's, no two of which are the same; the first `mapped` are the caller's map, the
+    /// others streams.
+    pub fn new(moves: Vec<(i32, i32)>, mapped: usize) -> Descriptors {
         let mut overwritten: Vec<i32> = moves.iter().filter(|(from, to)| from != to).map(|&(_, to)| to).collect();
         overwritten.sort_unstable();
         // Room for what the child adds: it must not allocate.
@@ -134,7 +137,17 @@ impl Descriptors {
         kept.extend(moves.iter().map(|&(_, to)| to));
         kept.sort_unstable();
         let sources = moves.iter().map(|&(from, _)| from).collect();
-        Descriptors { moves, sources, overwritten, kept }
+        Descriptors { moves, sources, overwritten, kept, mapped }
+    }
+
+    /// What the caller knows a move as.
+    fn name(&self, at: usize) -> String {
+        match self.moves[at].1 {
+            _ if at < self.mapped => format!("options.fds[{at}]"),
+            0 => "stdin".into(),
+            1 => "stdout".into(),
+            _ => "stderr".into(),
+        }
     }
 }
 
@@ -302,15 +315,18 @@ fn describe(plan: &Plan, report: Report) -> Error {
         },
         Step::Session => failure(errno, "setsid"),
         Step::Nice => failure(errno, format_args!("nice {detail}")),
-        Step::Affinity => failure(errno, "sched_setaffinity"),
-        Step::Descriptor => match usize::try_from(detail).ok().and_then(|at| plan.descriptors.moves.get(at)) {
-            Some((from, to)) if from == to => failure(errno, format_args!("keeping fd {from}")),
-            Some((from, to)) => failure(errno, format_args!("dup2 of fd {from} to {to}")),
+        Step::Affinity => failure(errno, "options.affinity: sched_setaffinity"),
+        // -1: a pipe of the library's own.
+        Step::Descriptor => match usize::try_from(detail).ok().and_then(|at| Some((at, plan.descriptors.moves.get(at)?))) {
+            Some((at, (from, to))) if from == to => {
+                failure(errno, format_args!("{}: keeping fd {from}", plan.descriptors.name(at)))
+            }
+            Some((at, (from, to))) => failure(errno, format_args!("{}: dup2 of fd {from} to {to}", plan.descriptors.name(at))),
             None => failure(errno, "dup"),
         },
         Step::Limit => {
             let resource = usize::try_from(detail).ok().and_then(|at| plan.limits.get(at)).map_or(-1, |limit| limit.resource);
-            failure(errno, format_args!("setrlimit of resource {resource}"))
+            failure(errno, format_args!("options.rlimits[{detail}]: setrlimit of resource {resource}"))
         }
         Step::Groups => failure(errno, "setgroups"),
         Step::Gid => failure(errno, format_args!("setgid {}", plan.gid.map_or(0, |(gid, _)| gid))),
@@ -436,10 +452,11 @@ mod tests {
 
     #[test]
     fn what_is_overwritten_is_what_gets_another_number() {
-        let descriptors = Descriptors::new(vec![(0, 0), (9, 2), (5, 1), (1, 5)]);
+        let descriptors = Descriptors::new(vec![(1, 5), (5, 1), (0, 0), (9, 2)], 2);
         assert_eq!(descriptors.overwritten, [1, 2, 5]);
         assert_eq!(descriptors.kept, [0, 1, 2, 5]);
         assert!(descriptors.kept.capacity() >= 6);
+        assert_eq!([0, 1, 2, 3].map(|at| descriptors.name(at)), ["options.fds[0]", "options.fds[1]", "stdin", "stderr"]);
     }
 
     #[test]

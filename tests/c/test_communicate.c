@@ -189,6 +189,7 @@ TEST(the_time_is_that_of_the_whole_call) {
         CHECK_STATUS(tine_process_communicate(process, NULL, 0, 50, NULL, NULL, NULL, NULL), TINE_ETIMEDOUT);
         CHECK(now_us() - start >= 50000);
         CHECK_STATUS(tine_process_communicate(process, NULL, 0, 0, NULL, NULL, NULL, NULL), TINE_ETIMEDOUT);
+        CHECK_MESSAGE("process \"sh\" (");
         CHECK_OK(tine_process_kill(process));
         CHECK(tine_process_communicate(process, NULL, 0, TINE_FOREVER, NULL, NULL, NULL, NULL) >= 0);
         CHECK_INT(finish(process), -SIGKILL);
@@ -392,6 +393,7 @@ TEST(one_at_a_time_talks_to_a_command_and_others_may_do_the_rest) {
     CHECK_INT(pthread_create(&thread, NULL, talk_for_ever, process), 0);
     while (tine_process_stdout_fd(process) >= 0) poll(NULL, 0, 1);
     CHECK_STATUS(tine_process_communicate(process, NULL, 0, 0, NULL, NULL, NULL, NULL), TINE_EBUSY);
+    CHECK_MESSAGE("process \"sh\" (");
     CHECK_STATUS(tine_process_join(process, 0), TINE_ETIMEDOUT);
     CHECK_OK(tine_process_kill(process));
     CHECK_INT(pthread_join(thread, NULL), 0);

@@ -195,6 +195,7 @@ TEST(a_tree_whose_supervisor_is_killed_loses_its_command) {
     CHECK_OK(tine_process_join(process, TINE_FOREVER));
     CHECK(await_gone(number, 10));
     CHECK_STATUS(tine_process_exit_code(process, &code), TINE_ESTATUSLOST);
+    CHECK_MESSAGE("supervisor");
     tine_process_free(process);
 }
 

@@ -120,7 +120,7 @@ impl Task<'_, '_> {
 
     /// Every descriptor gets the number that the command knows it by.
     fn set_descriptors(&mut self) -> Result {
-        let Descriptors { moves, sources, overwritten, kept } = &mut self.plan.descriptors;
+        let Descriptors { moves, sources, overwritten, kept, .. } = &mut self.plan.descriptors;
         let is_overwritten = |fd: c_int| overwritten.binary_search(&fd).is_ok();
         // What a later step would close is moved out of its way.
         let safe = |fd: c_int, detail: c_int| -> Result<c_int> {
