@@ -1488,7 +1488,8 @@ tine_status_t tine_process_stop(struct tine_process_t *process,
  * @param count       How many; at least 1.
  * @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
  * @param out_index   The first in the array that has ended, also if it had before.
- * @return TINE_OK; TINE_ETIMEDOUT; TINE_EINTR; TINE_EFORKED; TINE_EINVAL.
+ * @return TINE_OK; TINE_ETIMEDOUT; TINE_EINTR; TINE_EFORKED; TINE_EINVAL; TINE_EMFILE: there are more than RLIMIT_NOFILE
+ *         allows, and no descriptor is left to wait for so many with.
  * @since 0.1.0
  */
 tine_status_t tine_process_wait_any(struct tine_process_t *const *processes, size_t count, int64_t timeout_ms, size_t *out_index);

@@ -519,7 +519,8 @@ pub unsafe extern "C" fn tine_process_stop(process: *mut tine_process_t, grace_m
 /// @param count       How many; at least 1.
 /// @param timeout_ms  Longest wait in milliseconds; 0 tries once, TINE_FOREVER waits without limit.
 /// @param out_index   The first in the array that has ended, also if it had before.
-/// @return TINE_OK; TINE_ETIMEDOUT; TINE_EINTR; TINE_EFORKED; TINE_EINVAL.
+/// @return TINE_OK; TINE_ETIMEDOUT; TINE_EINTR; TINE_EFORKED; TINE_EINVAL; TINE_EMFILE: there are more than RLIMIT_NOFILE
+///         allows, and no descriptor is left to wait for so many with.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_wait_any(

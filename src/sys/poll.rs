@@ -1,5 +1,8 @@
 //! Waiting for descriptors.
 
+use std::os::fd::AsRawFd;
+
+use super::fd::owned;
 use super::{Deadline, errno, interrupt, last_failure};
 use crate::error::Result;
 
@@ -40,8 +43,33 @@ fn bits(polled: &[libc::pollfd]) -> u64 {
 /// As [`readable`] for any number of descriptors: the first that is ready.
 pub fn first_readable(fds: &[i32], deadline: &Deadline) -> Result<Option<usize>> {
     let mut polled: Vec<_> = fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
-    wait(&mut polled, deadline)?;
-    Ok(polled.iter().position(|poll| poll.revents != 0))
+    match wait(&mut polled, deadline) {
+        // The only thing that can be wrong with them is their number.
+        Err(error) if error.errno() == libc::EINVAL => first_of_many(fds, deadline),
+        waited => waited.map(|_| polled.iter().position(|poll| poll.revents != 0)),
+    }
+}
+
+/// The same for more than poll(2) takes: that is as many as the process may have open, and it may have opened more before, or name one
+/// twice. For the price of a descriptor.
+#[cold]
+fn first_of_many(fds: &[i32], deadline: &Deadline) -> Result<Option<usize>> {
+    // SAFETY: a fresh descriptor.
+    let all = unsafe { owned(libc::epoll_create1(libc::EPOLL_CLOEXEC).into(), "epoll_create1")? };
+    let mut event = libc::epoll_event { events: 0, u64: 0 };
+    for (at, &fd) in fds.iter().enumerate() {
+        event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: at as u64 };
+        // SAFETY: a live event.
+        let added = unsafe { libc::epoll_ctl(all.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) } == 0;
+        // One that is there already is known by its first place.
+        if !added && errno() != libc::EEXIST {
+            return Err(last_failure(format_args!("epoll_ctl of fd {fd}")));
+        }
+    }
+    wait(&mut [libc::pollfd { fd: all.as_raw_fd(), events: libc::POLLIN, revents: 0 }], deadline)?;
+    // SAFETY: room for one event.
+    let ready = unsafe { libc::epoll_wait(all.as_raw_fd(), &raw mut event, 1, 0) };
+    Ok((ready == 1).then_some(event.u64 as usize))
 }
 
 fn wait(polled: &mut [libc::pollfd], deadline: &Deadline) -> Result<bool> {

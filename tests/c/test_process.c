@@ -213,6 +213,36 @@ TEST(wait_any_tells_which_has_ended) {
     for (int i = 0; i < COUNT; i++) CHECK_OK(tine_process_kill(processes[i])), tine_process_free(processes[i]);
 }
 
+static void limit_descriptors(rlim_t most) {
+    struct rlimit limit;
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = most;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+TEST(wait_any_takes_more_than_may_be_open) {
+    enum { COUNT = 100 };
+    tine_process_t *processes[COUNT];
+    int first[2], last[2];
+    size_t index = 1000;
+    const int limited = !under_valgrind(); /* there the limit is not the kernel's */
+    make_pipe(first), make_pipe(last);
+    processes[0] = start(wait_for_byte, (void *)(intptr_t)first[0]), processes[COUNT - 1] = start(wait_for_byte, (void *)(intptr_t)last[0]);
+    for (int i = 1; i < COUNT - 1; i++) processes[i] = processes[0];
+    limit_descriptors(64); /* the most that poll(2) takes */
+    CHECK_STATUS(tine_process_wait_any(processes, COUNT, 10, &index), TINE_ETIMEDOUT);
+    limit_descriptors(3); /* not one more */
+    if (limited) CHECK_STATUS(tine_process_wait_any(processes, COUNT, 10, &index), TINE_EMFILE);
+    limit_descriptors(64);
+    CHECK_INT(index, 1000);
+    tell(last[1], 1);
+    CHECK_OK(tine_process_wait_any(processes, COUNT, TINE_FOREVER, &index));
+    CHECK_INT(index, COUNT - 1);
+    tell(first[1], 1);
+    CHECK_OK(tine_process_wait_any(processes, COUNT - 1, TINE_FOREVER, &index));
+    CHECK(processes[index] == processes[0]); /* it may end while they are looked at one by one */
+    tine_process_free(processes[0]), tine_process_free(processes[COUNT - 1]);
+}
+
 static void leave_with_3(int signal) {
     (void)signal;
     _exit(3);
