@@ -559,6 +559,9 @@ typedef struct tine_spawn_options_t {
      * Added to or replacing in `env`.
      */
     const char *const *env_extra;
+    /**
+     * Of a stream whose mode is TINE_STDIO_PATH or TINE_STDIO_APPEND; without such a mode a path is TINE_EINVAL.
+     */
     const char *stdin_path;
     const char *stdout_path;
     const char *stderr_path;
@@ -587,7 +590,7 @@ typedef struct tine_spawn_options_t {
     int32_t stdout_mode;
     int32_t stderr_mode;
     /**
-     * Stay the caller's.
+     * Of a stream whose mode is TINE_STDIO_FD; stay the caller's. Above 0 without that mode: TINE_EINVAL.
      */
     int32_t stdin_fd;
     int32_t stdout_fd;

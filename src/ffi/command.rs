@@ -77,6 +77,13 @@ unsafe fn texts<'a>(list: *const *const c_char) -> Option<Vec<&'a CStr>> {
 }
 
 unsafe fn stdio<'a>(mode: i32, fd: i32, path: *const c_char, name: &str) -> Result<Stdio<'a>> {
+    // A value that does not count is a mode that was forgotten. Below 0 is no descriptor: for many that is how to say none.
+    if fd > 0 && mode != TINE_STDIO_FD {
+        return Err(Error::invalid(format!("options.{name}_fd: it counts only with TINE_STDIO_FD")));
+    }
+    if !path.is_null() && !matches!(mode, TINE_STDIO_PATH | TINE_STDIO_APPEND) {
+        return Err(Error::invalid(format!("options.{name}_path: it counts only with TINE_STDIO_PATH or TINE_STDIO_APPEND")));
+    }
     // SAFETY: contract S.
     let path = || unsafe { arg::optional_text(path) }.ok_or_else(|| Error::invalid(format!("options.{name}_path is NULL")));
     match mode {

@@ -125,6 +125,7 @@ pub struct tine_spawn_options_t {
     pub env: *const *const c_char,
     /// Added to or replacing in `env`.
     pub env_extra: *const *const c_char,
+    /// Of a stream whose mode is TINE_STDIO_PATH or TINE_STDIO_APPEND; without such a mode a path is TINE_EINVAL.
     pub stdin_path: *const c_char,
     pub stdout_path: *const c_char,
     pub stderr_path: *const c_char,
@@ -144,7 +145,7 @@ pub struct tine_spawn_options_t {
     pub stdin_mode: i32,
     pub stdout_mode: i32,
     pub stderr_mode: i32,
-    /// Stay the caller's.
+    /// Of a stream whose mode is TINE_STDIO_FD; stay the caller's. Above 0 without that mode: TINE_EINVAL.
     pub stdin_fd: i32,
     pub stdout_fd: i32,
     pub stderr_fd: i32,

@@ -248,6 +248,14 @@ TEST(what_cannot_start_says_at_which_step) {
     REFUSE_SPAWN(ARGV("true"), TINE_EINVAL, 0, "options.stdin_path is NULL");
     bad.stdin_mode = TINE_STDIO_FD, bad.stdin_fd = 999, bad.stdout_mode = TINE_STDIO_PIPE, bad.stderr_mode = TINE_STDIO_PIPE;
     REFUSE_SPAWN(ARGV("true"), TINE_EINVAL, EBADF, "options.stdin_fd: 999");
+    bad.stdout_path = plain; /* a mode was forgotten */
+    REFUSE_SPAWN(ARGV("true"), TINE_EINVAL, 0, "options.stdout_path: it counts only with TINE_STDIO_PATH");
+    bad.stderr_mode = TINE_STDIO_FD, bad.stderr_fd = 1, bad.stderr_path = plain;
+    REFUSE_SPAWN(ARGV("true"), TINE_EINVAL, 0, "options.stderr_path: it counts only with TINE_STDIO_PATH");
+    bad.stdin_fd = 1;
+    REFUSE_SPAWN(ARGV("true"), TINE_EINVAL, 0, "options.stdin_fd: it counts only with TINE_STDIO_FD");
+    bad.stdout_mode = TINE_STDIO_PATH, bad.stdout_path = "/dev/null", bad.stdout_fd = 2;
+    REFUSE_SPAWN(ARGV("true"), TINE_EINVAL, 0, "options.stdout_fd: it counts only with TINE_STDIO_FD");
     bad.stdin_mode = TINE_STDIO_STDOUT;
     REFUSE_SPAWN(ARGV("true"), TINE_EINVAL, 0, "options.stdin_mode");
     bad.stdin_mode = TINE_STDIO_APPEND, bad.stdin_path = plain;
