@@ -124,6 +124,54 @@ TEST(a_signal_is_a_negative_exit_code) {
     CHECK_INT(finish(process), -SIGTERM);
 }
 
+static int kernel_remembers(void) { /* PIDFD_GET_INFO: Linux 6.15 */
+    struct utsname name;
+    int major = 0, minor = 0;
+    CHECK_INT(uname(&name), 0);
+    sscanf(name.release, "%d.%d", &major, &minor);
+    return has_pidfd() && !under_valgrind() && (major > 6 || (major == 6 && minor >= 15));
+}
+static int32_t leave_a_core_file(void *unused) { (void)unused, abort(); }
+static void check_core(tine_process_t *process, uint32_t dumped) {
+    tine_exit_info_t info = TINE_EXIT_INFO_INIT;
+    CHECK_INT(code_of(process), -SIGABRT);
+    CHECK_OK(tine_process_exit_info(process, &info));
+    CHECK_INT(info.reason, TINE_REASON_SIGNAL);
+    CHECK_INT(info.signal, SIGABRT);
+    CHECK_INT(info.core_dumped, dumped);
+    tine_process_free(process);
+}
+TEST(a_core_file_is_told) {
+    const tine_rlimit_t none = { RLIMIT_CORE, 0, 0, 0 };
+    tine_spawn_options_t options = defaults;
+    tine_process_t *process = NULL;
+    struct rlimit limit;
+    if (under_asan() || under_valgrind()) SKIP("no core files, or other ones, under an instrument");
+    if (access("/proc/sys/kernel/core_pattern", R_OK) != 0) SKIP("no /proc/sys/kernel/core_pattern");
+    if (strpbrk(read_file("/proc/sys/kernel/core_pattern"), "/|") != NULL) SKIP("core files go elsewhere than to the directory of the process");
+    CHECK_INT(getrlimit(RLIMIT_CORE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    CHECK_INT(setrlimit(RLIMIT_CORE, &limit), 0);
+    CHECK_INT(chdir(folder()), 0);
+    const pid_t pid = fork();
+    if (pid == 0) abort();
+    const int status = status_of(pid), dumps = WIFSIGNALED(status) && WCOREDUMP(status);
+    for (int i = 0; dumps && i < 2; i++) { /* told by the kernel; told by a supervisor */
+        options.flags = i ? TINE_SPAWN_KILL_TREE : 0;
+        options.rlimit_count = 0;
+        check_core(spawn_with(SH("kill -ABRT $$"), &options), 1);
+        options.rlimits = &none, options.rlimit_count = 1;
+        check_core(spawn_with(SH("kill -ABRT $$"), &options), 0);
+    }
+    for (int i = 0; dumps && i < (kernel_remembers() ? 2 : 1); i++) { /* a function's; also one that the kernel reaps */
+        signal(SIGCHLD, i ? SIG_IGN : SIG_DFL);
+        CHECK_OK(tine_process_start(leave_a_core_file, NULL, NULL, &process));
+        check_core(process, 1);
+    }
+    remove_folder();
+    if (!dumps) SKIP("RLIMIT_CORE, or else the system, allows no core files");
+}
+
 TEST(arguments_arrive_as_they_are) {
     tine_spawn_options_t options = defaults;
     CHECK_TEXT(output(ARGV("sh", "-c", "printf '%s|' \"$0\" \"$@\"", "a b", "", "*", "c\n")), "a b||*|c\n|");
@@ -766,13 +814,6 @@ TEST(a_command_may_be_another_users) {
 }
 
 /* ---- Whose status is it ---- */
-static int kernel_remembers(void) { /* PIDFD_GET_INFO: Linux 6.15 */
-    struct utsname name;
-    int major = 0, minor = 0;
-    CHECK_INT(uname(&name), 0);
-    sscanf(name.release, "%d.%d", &major, &minor);
-    return has_pidfd() && !under_valgrind() && (major > 6 || (major == 6 && minor >= 15));
-}
 static void check_codes_are_never_wrong(void) {
     for (int i = 0; i < 10; i++) {
         tine_process_t *process = spawn_with(SH("exit 7"), NULL);
