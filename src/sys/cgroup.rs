@@ -6,6 +6,8 @@ use std::io::Write;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::process;
+
 /// This process's group of version 2; "" is the root.
 pub(super) fn of_version_2() -> Option<String> {
     path(|line| line.strip_prefix("0::"))
@@ -69,14 +71,15 @@ impl Group {
         // Version 2 lies beside version 1 on some systems.
         let own = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|root| format!("{root}{own}"));
         let own = own.into_iter().find(|own| fs::exists(format!("{own}/cgroup.procs")).unwrap_or(false))?;
-        Some(Group { path: format!("{own}/tine-{pid}"), own, used: Cell::new(false) })
+        Some(Group { path: format!("{own}/{PREFIX}{pid}"), own, used: Cell::new(false) })
     }
 
     /// `None` where this process may not, or the kernel cannot kill groups (5.14).
     pub fn make() -> Option<Group> {
-        let group = Group::named(super::process::pid())?;
+        let group = Group::named(process::pid())?;
         // One of that name was left by a process of this number that was killed.
         let _ = fs::remove_dir(&group.path);
+        remove_left(&group.own);
         fs::create_dir(&group.path).ok()?;
         if !fs::exists(format!("{}/cgroup.kill", group.path)).unwrap_or(false) {
             group.remove();
@@ -106,9 +109,29 @@ impl Group {
     pub fn remove(self) {
         for _ in 0..100 {
             match fs::remove_dir(&self.path) {
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(Duration::from_millis(2)),
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    // Who was killed in it may have made groups of its own.
+                    remove_left(&self.path);
+                    std::thread::sleep(Duration::from_millis(2));
+                }
                 _ => return,
             }
+        }
+    }
+}
+
+/// What a group of ours is called, with the number of the process that made it.
+const PREFIX: &str = "tine-";
+
+/// Removes the groups in `folder` whose processes were killed before they could. One that somebody is in stays: the kernel refuses.
+fn remove_left(folder: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok()) else { continue };
+        if pid > 0 && !process::exists(pid) {
+            let group = format!("{folder}/{PREFIX}{pid}");
+            remove_left(&group);
+            let _ = fs::remove_dir(&group);
         }
     }
 }

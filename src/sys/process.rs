@@ -71,6 +71,12 @@ pub fn is_stopped(pid: i32) -> Option<bool> {
     Some(state == 'T')
 }
 
+/// Whether there is a process of that number, if only a zombie; asks the kernel, and sends nothing.
+pub fn exists(pid: i32) -> bool {
+    // SAFETY: plain numbers; signal 0 is none, whoever is asked about.
+    unsafe { libc::kill(pid, 0) == 0 || errno() != libc::ESRCH }
+}
+
 /// Whether nothing is left of process `pid` but its number, or not even that: a zombie holds no memory and no descriptor.
 pub fn has_ended(pid: i32) -> bool {
     let mut path = [0u8; 32];
@@ -173,6 +179,7 @@ mod tests {
         assert!(thread_count().unwrap() >= 1);
         assert_eq!(start_time(pid()), stat_field(c"/proc/self/stat", FIELD_START_TIME));
         assert!(start_time(pid()).unwrap() > 0);
+        assert!(exists(pid()) && !exists(i32::MAX));
         assert_eq!(start_time(0), None);
         assert_eq!(is_stopped(pid()), Some(false));
         // SAFETY: no arguments.

@@ -56,6 +56,33 @@ static inline pid_t run_program(const char *name, int out) {
     return pid;
 }
 
+/* ---- Commands and children ---- */
+#define ARGV(...) ((const char *const[]){ __VA_ARGS__, NULL })
+#define SH(script) ARGV("sh", "-c", script)
+#define PROGRAM(name) ARGV(self(), "--direct", #name) /* a TEST_PROGRAM of the same file */
+static inline const char *self(void) {
+    static char path[4096];
+    const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    CHECK(length > 0);
+    return path[length] = 0, path;
+}
+static inline tine_process_t *spawn_with(const char *const *argv, const tine_spawn_options_t *options) {
+    tine_process_t *process = NULL;
+    CHECK_OK(tine_process_spawn(argv, options, &process));
+    return process;
+}
+static inline int32_t code_of(tine_process_t *process) {
+    int32_t code = 1000;
+    CHECK_OK(tine_process_join(process, TINE_FOREVER));
+    CHECK_OK(tine_process_exit_code(process, &code));
+    return code;
+}
+static inline int32_t finish(tine_process_t *process) {
+    const int32_t code = code_of(process);
+    tine_process_free(process);
+    return code;
+}
+
 /* ---- /proc ---- */
 /* The text behind `field` ("PPid:") in /proc/PID/status; "" if there is no such process. */
 static inline const char *proc_field(const char *pid, const char *field) {

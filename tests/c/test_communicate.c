@@ -4,27 +4,14 @@
 
 #define MIB ((size_t)1 << 20)
 
-static tine_process_t *spawn_with(const char *const *argv, const tine_spawn_options_t *options) {
-    tine_process_t *process = NULL;
-    CHECK_OK(tine_process_spawn(argv, options, &process));
-    return process;
-}
 static tine_spawn_options_t piped(void) {
     tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
     options.stdin_mode = options.stdout_mode = options.stderr_mode = TINE_STDIO_PIPE;
     return options;
 }
 static tine_process_t *shell(const char *script) {
-    const char *argv[] = { "sh", "-c", script, NULL };
     const tine_spawn_options_t options = piped();
-    return spawn_with(argv, &options);
-}
-static int32_t finish(tine_process_t *process) {
-    int32_t code = 1000;
-    CHECK_OK(tine_process_join(process, TINE_FOREVER));
-    CHECK_OK(tine_process_exit_code(process, &code));
-    tine_process_free(process);
-    return code;
+    return spawn_with(SH(script), &options);
 }
 /* Numbers, so that a byte that is lost or doubled shows. */
 static char *pattern(size_t length, unsigned seed) {

@@ -4,24 +4,10 @@
 #include "process_tools.h"
 
 static tine_process_t *shell(const char *script, uint32_t flags) {
-    const char *argv[] = { "sh", "-c", script, NULL };
     tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
-    tine_process_t *process = NULL;
     options.stdin_mode = options.stdout_mode = TINE_STDIO_PIPE;
     options.flags = flags;
-    CHECK_OK(tine_process_spawn(argv, &options, &process));
-    return process;
-}
-static int32_t code_of(tine_process_t *process) {
-    int32_t code = 1000;
-    CHECK_OK(tine_process_join(process, TINE_FOREVER));
-    CHECK_OK(tine_process_exit_code(process, &code));
-    return code;
-}
-static int32_t finish(tine_process_t *process) {
-    const int32_t code = code_of(process);
-    tine_process_free(process);
-    return code;
+    return spawn_with(SH(script), &options);
 }
 /* Numbers, a line each, that the command writes first. */
 static void read_numbers(int fd, pid_t *numbers, int count) {
@@ -256,23 +242,82 @@ TEST(a_tree_that_cannot_be_had_is_refused) {
     CHECK_INT(umount("/proc"), 0); /* what looks for leaks at the end needs it */
 }
 
-/* Groups of supervisors that are gone. */
-static int groups_left(void) {
-    static const char *roots[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
-    int left = 0;
-    for (int i = 0; i < 2; i++) {
-        DIR *folder = opendir(roots[i]);
-        if (folder == NULL) continue;
-        for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
-            left += strncmp(entry->d_name, "tine-", 5) == 0 && is_gone(atoi(entry->d_name + 5));
-        closedir(folder);
+/* The control group that a supervisor made; "" if there is none (any more). */
+static const char *group_of(pid_t supervisor) {
+    static char path[700];
+    char line[400];
+    FILE *file = fopen("/proc/self/cgroup", "re");
+    path[0] = 0;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        static const char *const roots[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
+        line[strcspn(line, "\n")] = 0;
+        for (int i = 0; i < 2 && strncmp(line, "0::", 3) == 0 && path[0] == 0; i++) {
+            snprintf(path, sizeof path, "%s%s/tine-%d", roots[i], line + 3, supervisor);
+            if (access(path, F_OK) != 0) path[0] = 0;
+        }
     }
-    return left;
+    if (file != NULL) fclose(file);
+    return path;
 }
 TEST(no_control_group_is_left) {
-    const int before = groups_left(); /* of whoever else lets supervisors be killed */
-    finish(shell(THREE "exit 0", TINE_SPAWN_KILL_TREE));
-    while (groups_left() > before) sched_yield(); /* another test's is removed soon, ours is gone already */
+    pid_t number;
+    tine_process_t *process = shell("echo $$; read line", TINE_SPAWN_KILL_TREE);
+    read_numbers(tine_process_stdout_fd(process), &number, 1);
+    const pid_t supervisor = parent_of(number);
+    if (group_of(supervisor)[0] == 0) SKIP("no control group can be made");
+    CHECK_OK(tine_process_close_stdin(process));
+    CHECK_INT(finish(process), 1);
+    CHECK_TEXT(group_of(supervisor), "");
+}
+
+TEST_PROGRAM(has_a_tree) {
+    pid_t number;
+    read_numbers(tine_process_stdout_fd(shell("echo $$; exec sleep 100", TINE_SPAWN_KILL_TREE)), &number, 1);
+    printf("%d\n%d\n", parent_of(number), number), fflush(stdout);
+    for (;;) pause();
+}
+TEST(no_control_group_of_a_tree_in_a_tree_is_left) {
+    pid_t numbers[2];
+    char inner[800];
+    tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
+    options.stdout_mode = TINE_STDIO_PIPE, options.flags = TINE_SPAWN_KILL_TREE;
+    tine_process_t *process = spawn_with(PROGRAM(has_a_tree), &options);
+    const pid_t supervisor = parent_of(tine_process_pid(process));
+    read_numbers(tine_process_stdout_fd(process), numbers, 2);
+    const char *outer = group_of(supervisor);
+    if (outer[0] == 0) SKIP("no control group can be made");
+    snprintf(inner, sizeof inner, "%s/tine-%d", outer, numbers[0]);
+    CHECK_INT(access(inner, F_OK), 0);
+    CHECK_OK(tine_process_kill(process));
+    CHECK_INT(finish(process), -SIGKILL);
+    check_gone(numbers, 2);
+    CHECK_TEXT(group_of(supervisor), "");
+}
+
+/* Nobody is there to remove it; the next one does. */
+TEST(the_control_group_of_a_supervisor_that_died_with_its_host_goes_with_the_next_tree) {
+    pid_t number;
+    int ends[2];
+    make_pipe(ends);
+    CHECK_INT(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0); /* to see them end */
+    const pid_t pid = fork();
+    if (pid == 0) {
+        tine_process_t *process = shell("echo $$; exec sleep 100", TINE_SPAWN_KILL_TREE);
+        read_numbers(tine_process_stdout_fd(process), &number, 1);
+        CHECK_INT(write(ends[1], &number, sizeof number), sizeof number);
+        for (;;) pause();
+    }
+    CHECK_INT(read(ends[0], &number, sizeof number), sizeof number);
+    const pid_t supervisor = parent_of(number);
+    CHECK(kill_one(pid));
+    status_of(pid);
+    const int made = group_of(supervisor)[0] != 0;
+    CHECK(kill_one(supervisor));
+    status_of(supervisor), status_of(number);
+    if (!made) SKIP("no control group can be made");
+    CHECK(group_of(supervisor)[0] != 0);
+    CHECK_INT(finish(shell("exit 0", TINE_SPAWN_KILL_TREE)), 0);
+    CHECK_TEXT(group_of(supervisor), "");
 }
 
 /* ---- A command and the host ---- */

@@ -14,17 +14,6 @@ static tine_process_t *start_with(tine_process_fn fn, void *user_data, const cha
     return process;
 }
 static tine_process_t *start(tine_process_fn fn, void *user_data) { return start_with(fn, user_data, NULL, 0); }
-static int32_t code_of(tine_process_t *process) {
-    int32_t code = 1000;
-    CHECK_OK(tine_process_join(process, TINE_FOREVER));
-    CHECK_OK(tine_process_exit_code(process, &code));
-    return code;
-}
-static int32_t finish(tine_process_t *process) {
-    const int32_t code = code_of(process);
-    tine_process_free(process);
-    return code;
-}
 static int32_t run(tine_process_fn fn, void *user_data) { return finish(start(fn, user_data)); }
 static int32_t give_back(void *value) { return (int32_t)(intptr_t)value; }
 static int32_t wait_for_byte(void *fd) { /* the pipe's write end is the parent's: close-on-exec, not close-on-fork */

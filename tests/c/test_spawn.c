@@ -4,25 +4,6 @@
 
 #include "process_tools.h"
 
-#define ARGV(...) ((const char *const[]){ __VA_ARGS__, NULL })
-#define SH(script) ARGV("sh", "-c", script)
-
-static tine_process_t *spawn_with(const char *const *argv, const tine_spawn_options_t *options) {
-    tine_process_t *process = NULL;
-    CHECK_OK(tine_process_spawn(argv, options, &process));
-    return process;
-}
-static int32_t code_of(tine_process_t *process) {
-    int32_t code = -1000;
-    CHECK_OK(tine_process_join(process, TINE_FOREVER));
-    CHECK_OK(tine_process_exit_code(process, &code));
-    return code;
-}
-static int32_t finish(tine_process_t *process) {
-    const int32_t code = code_of(process);
-    tine_process_free(process);
-    return code;
-}
 static int32_t run(const char *const *argv) { return finish(spawn_with(argv, NULL)); }
 /* What a command that succeeds prints. */
 static const char *output_with(const char *const *argv, tine_spawn_options_t options) {
@@ -34,14 +15,6 @@ static const char *output_with(const char *const *argv, tine_spawn_options_t opt
 }
 static const tine_spawn_options_t defaults = TINE_SPAWN_OPTIONS_INIT;
 static const char *output(const char *const *argv) { return output_with(argv, defaults); }
-static const char *self(void) {
-    static char path[4096];
-    const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
-    CHECK(length > 0);
-    return path[length] = 0, path;
-}
-#define PROGRAM(name) ARGV(self(), "--direct", #name)
-
 /* A folder of the test's own, with what it was asked for in it. */
 static const char *folder(void) {
     static char path[40];
