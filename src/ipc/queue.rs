@@ -368,7 +368,7 @@ impl Queue {
     pub fn put_by<W: Words>(&self, w: W, data: &[u8], deadline: &Deadline) -> Result<()> {
         match self.put_once(w, data, deadline)? {
             Step::Done(_) => Ok(()),
-            Step::Nothing if !deadline.is_try() => self.put_waiting(w, data, deadline),
+            Step::Nothing => self.put_waiting(w, data, deadline),
             other => Err(put_error(other, data.len(), self)),
         }
     }
@@ -511,6 +511,9 @@ impl Queue {
 
     #[cold]
     fn put_waiting<W: Words>(&self, w: W, data: &[u8], deadline: &Deadline) -> Result<()> {
+        if !self.may_wait(w, Side::Producer, deadline)? {
+            return Err(put_error(Step::Nothing, data.len(), self));
+        }
         // Keeps the memory: the handle may be closed and freed while we sleep.
         let queue = self.clone();
         let room = || queue.has_room(w, data.len());
@@ -537,8 +540,8 @@ impl Queue {
     pub fn get_by<W: Words>(&self, w: W, buffer: &mut [MaybeUninit<u8>], deadline: &Deadline) -> Result<usize> {
         match self.get_once(w, buffer, deadline)? {
             Step::Done(length) => Ok(length),
-            Step::Nothing if !deadline.is_try() => self.get_waiting(w, buffer, deadline),
-            other => Err(self.get_nothing(w, other, buffer.len())),
+            Step::Nothing => self.get_waiting(w, buffer, deadline),
+            other => Err(get_error(other, buffer.len())),
         }
     }
 
@@ -662,6 +665,9 @@ impl Queue {
 
     #[cold]
     fn get_waiting<W: Words>(&self, w: W, buffer: &mut [MaybeUninit<u8>], deadline: &Deadline) -> Result<usize> {
+        if !self.may_wait(w, Side::Consumer, deadline)? {
+            return Err(self.get_nothing(w, Step::Nothing, buffer.len()));
+        }
         // Keeps the memory: the handle may be closed and freed while we sleep.
         let queue = self.clone();
         let capacity = buffer.len();
@@ -682,6 +688,12 @@ impl Queue {
         }
     }
 
+    /// Whether there is time to wait. Whatever the time: an error if nobody but this thread itself could change that there is nothing.
+    fn may_wait<W: Words>(&self, w: W, side: Side, deadline: &Deadline) -> Result<bool> {
+        let (opposite, _) = self.side(side.opposite());
+        if w.holds(&opposite.section) { Err(robust::held()) } else { Ok(!deadline.is_try()) }
+    }
+
     /// Tries `once` until it comes to something else than `Nothing`, or until the deadline: then the answer is `Nothing`. `ready` is
     /// asked under the word of the other side whether another try is worth it.
     fn wait<W: Words>(
@@ -692,7 +704,7 @@ impl Queue {
         ready: impl Fn() -> bool,
         mut once: impl FnMut() -> Result<Step>,
     ) -> Result<Step> {
-        if deadline.is_try() {
+        if !self.may_wait(w, side, deadline)? {
             return Ok(Step::Nothing);
         }
         let ((own, leader), (opposite, _)) = (self.side(side), self.side(side.opposite()));

@@ -86,7 +86,7 @@ fn take_contended<W: Words>(
 ) -> Result<Option<Taken>> {
     if is_held(w, cell) {
         w.clear_pending();
-        return Err(Error::new(Kind::Busy, HELD));
+        return Err(held());
     }
     match deadline.is_try() {
         true => acquire(w, cell, &Deadline::new(Timeout::Millis(GRACE_MS)), watches, enough),
@@ -109,8 +109,12 @@ pub fn take_patiently<W: Words>(w: W, cell: &RobustCell) -> Result<Taken> {
     }
 }
 
-/// It would wait for itself.
-const HELD: &str = "the calling thread holds this side of the object until it gives back what it reserved or peeked at";
+/// The calling thread would wait for itself. Of what is taken for a short section, only the sides of queues are held across calls.
+#[cold]
+pub fn held() -> Error {
+    let text = "queue: the calling thread would wait for itself: it has to give back what it reserved or peeked at before";
+    Error::new(Kind::Busy, text)
+}
 
 /// [`take`] for a call that is about to end: no interrupt check ends it, and it gives up where the owner was stopped.
 pub fn take_briefly<W: Words>(w: W, cell: &RobustCell) -> Option<Taken> {

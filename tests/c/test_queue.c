@@ -594,6 +594,49 @@ TEST(one_thread_holds_a_side_and_the_others_wait_within_their_timeouts) {
     tine_queue_free(queue);
 }
 
+static void *put_one(void *queue) {
+    CHECK_OK(tine_queue_put(queue, NULL, 0, TINE_FOREVER));
+    return NULL;
+}
+
+/* Whatever the timeout, and whoever waits there already. */
+TEST(a_thread_does_not_wait_for_what_it_holds_itself) {
+    tine_queue_t *queue = new_queue(1, 0, 0);
+    const int64_t timeouts[] = { 0, 1, TINE_FOREVER };
+    const void *data;
+    void *memory;
+    char byte;
+    pthread_t getting, putting;
+    CHECK_OK(tine_queue_reserve(queue, 0, 0, &memory));
+    CHECK_INT(pthread_create(&getting, NULL, get_one, queue), 0);
+    await_sleepers(1);
+    for (int i = 0; i < 3; i++) {
+        const int64_t timeout = timeouts[i];
+        CHECK_STATUS(tine_queue_get(queue, &byte, 1, timeout, NULL), TINE_EBUSY);
+        CHECK_STATUS(tine_queue_get_alloc(queue, timeout, &memory, NULL), TINE_EBUSY);
+        CHECK_STATUS(tine_queue_get_many(queue, &byte, 1, timeout, NULL, 1, NULL), TINE_EBUSY);
+        CHECK_STATUS(tine_queue_peek(queue, timeout, &data, NULL), TINE_EBUSY);
+    }
+    CHECK_MESSAGE("queue: the calling thread");
+    CHECK_OK(tine_queue_commit(queue, 0));
+    CHECK_INT(pthread_join(getting, NULL), 0);
+
+    const tine_bytes_t one = { NULL, 0 };
+    CHECK_OK(tine_queue_put(queue, NULL, 0, 0));
+    CHECK_OK(tine_queue_peek(queue, 0, &data, NULL));
+    CHECK_INT(pthread_create(&putting, NULL, put_one, queue), 0);
+    await_sleepers(1);
+    for (int i = 0; i < 3; i++) {
+        const int64_t timeout = timeouts[i];
+        CHECK_STATUS(tine_queue_put(queue, "b", 1, timeout), TINE_EBUSY);
+        CHECK_STATUS(tine_queue_put_many(queue, &one, 1, timeout, NULL), TINE_EBUSY);
+        CHECK_STATUS(tine_queue_reserve(queue, 1, timeout, &memory), TINE_EBUSY);
+    }
+    CHECK_OK(tine_queue_release(queue));
+    CHECK_INT(pthread_join(putting, NULL), 0);
+    tine_queue_free(queue);
+}
+
 static void *hold_both_and_end(void *queue) {
     const void *data;
     void *memory;
