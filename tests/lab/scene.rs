@@ -83,6 +83,11 @@ const NEVER: i32 = -1000;
 
 const FOREVER: i64 = -1;
 
+/// How often an operation is scouted at most, beside the first time.
+const SCOUTS_MAX: usize = 5;
+/// How often a trial is repeated whose victim took another way.
+const REPEATS_MAX: usize = 3;
+
 /// The timeout of an impatient third process.
 const IMPATIENCE_MS: i64 = 2;
 
@@ -245,7 +250,7 @@ pub struct Tally {
     pub consumed: usize,
     pub stalls: usize,
     pub wrong: usize,
-    /// The victim took another way than the scout and did not come to the point.
+    /// The victim took another way than the scout and did not come to the point, however often it was tried.
     pub missed: usize,
 }
 
@@ -301,8 +306,23 @@ impl Lab {
         Ok(tracer::scout(&mut corpse.child, corpse.seat, || Pace::Prompt.settle(others)))
     }
 
-    /// Walks through the victim's operation and notes all points.
+    /// Walks through the victim's operation and notes all points. Once is not enough: on a busy machine a walk may take so long that a
+    /// sleeper looks around by itself, and the victim meets another state than in all trials. Two in a row must agree on what others
+    /// could notice.
     pub fn scout(&self, scene: &Scene, corpse: Option<&Corpse>, pace: Pace) -> Result<Vec<Point>, String> {
+        let mut points = self.scout_once(scene, corpse, pace)?;
+        for _ in 0..SCOUTS_MAX {
+            let again = self.scout_once(scene, corpse, pace)?;
+            let agree = tracer::agree(&points, &again);
+            points = again;
+            if agree {
+                break;
+            }
+        }
+        Ok(points)
+    }
+
+    fn scout_once(&self, scene: &Scene, corpse: Option<&Corpse>, pace: Pace) -> Result<Vec<Point>, String> {
         let stage = (scene.stage)();
         let mut trial = self.set_up(scene, corpse, stage.as_ref())?;
         let (victim, others) = trial.split();
@@ -316,7 +336,14 @@ impl Lab {
         for &goal in &plan.picked {
             tally.trials += 1;
             let mut report = Report::default();
-            match self.trial(scene, plan, goal, &mut report) {
+            let mut result = self.trial(scene, plan, goal, &mut report);
+            for _ in 0..REPEATS_MAX {
+                if !result.as_ref().is_ok_and(|finding| finding.missed) {
+                    break;
+                }
+                result = self.trial(scene, plan, goal, &mut report);
+            }
+            match result {
                 Ok(finding) => {
                     tally.kills += usize::from(finding.killed);
                     tally.landed += usize::from(finding.landed);

@@ -68,6 +68,13 @@ impl Point {
     }
 }
 
+/// Whether two walks through one operation are the same for everybody else.
+pub fn agree(one: &[Point], other: &[Point]) -> bool {
+    let visible = |point: &&Point| point.visible;
+    let place = |point: &Point| (point.counter, point.called, point.asleep);
+    one.iter().filter(visible).map(place).eq(other.iter().filter(visible).map(place))
+}
+
 /// Where a victim stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stand {
