@@ -7,9 +7,10 @@
 //! # The robust list
 //! Each thread has one list that the kernel walks when the thread ends: every 32-bit word that it names and that holds the thread's
 //! number gets FUTEX_OWNER_DIED, and one waiter is woken. The list belongs to libc, whose own robust mutexes live in it, so ours are
-//! linked among them in libc's format: a node is {prev, next}, both point at the `next` of a neighbour, and the word lies `futex_offset` from there
-//! (glibc and musl; kernel: Documentation/locking/robust-futex-ABI.rst). `list_op_pending` names one more word, for the moments in
-//! which a thread is about to own a word or has just stopped.
+//! linked among them in glibc's format: a node is {prev, next}, both point at the `next` of a neighbour, and the word lies
+//! `futex_offset` from there (kernel: Documentation/locking/robust-futex-ABI.rst). A libc whose words lie elsewhere is refused at a
+//! thread's first call. `list_op_pending` names one more word, for the moments in which a thread is about to own a word or has just
+//! stopped.
 //!
 //! Our nodes lie in shared memory, where a hostile peer may write. Nothing read from a node is believed: this thread remembers
 //! privately which nodes it linked ([`Held`]) and which foreign nodes lay below each of them at that moment, and accepts only
@@ -30,7 +31,7 @@ pub struct RobustHead {
     pending: AtomicUsize,
 }
 
-/// Where a node's `next` lies behind its word: what every libc's mutexes on 64-bit Linux have; checked once per thread.
+/// Where a node's `next` lies behind its word: what glibc's mutexes on 64-bit Linux have; checked once per thread.
 pub const NODE_NEXT: usize = 32;
 /// Where its `prev` lies behind the word.
 pub const NODE_PREV: usize = NODE_NEXT - size_of::<usize>();
