@@ -14,7 +14,7 @@
 //!
 //! Our nodes lie in shared memory, where a hostile peer may write. Nothing read from a node is believed: this thread remembers
 //! privately which nodes it linked ([`Held`]) and which foreign nodes lay below each of them at that moment, and accepts only
-//! those addresses.
+//! those addresses. A foreign mutex may be gone by then, with its memory: its node must lead back to ours, too ([`leads_back`]).
 
 use std::cell::{Cell, RefCell};
 use std::ptr::{self, NonNull};
@@ -356,14 +356,12 @@ impl Held {
 
     /// What the node at `index` says comes next, if it is an address that this thread knows; else its own next older node, and false.
     unsafe fn next_checked(&self, index: usize, bottom: usize) -> (usize, bool) {
+        let node = self.nodes[index];
         // SAFETY: a cell that this thread linked and whose owner keeps it mapped.
-        let next = unsafe { next_of(self.nodes[index]).load(Relaxed) };
+        let next = unsafe { next_of(node).load(Relaxed) };
         let below = self.own_below(index, bottom);
-        if next == below || self.foreign[self.foreign_below(index)].contains(&(next & !1)) {
-            (next, true)
-        } else {
-            (below, false)
-        }
+        let is_foreign = || self.foreign[self.foreign_below(index)].contains(&(next & !1)) && leads_back(next & !1, node);
+        if next == below || is_foreign() { (next, true) } else { (below, false) }
     }
 
     /// The usual case of [`Held::unlink`]: nothing else is on the list. `false`: nothing was done.
@@ -463,6 +461,19 @@ impl Held {
         }
         self.count -= 1;
     }
+}
+
+/// Whether the foreign node at `entry`, or what lies there by now, says that `newer` is its neighbour: libc clears that when the mutex
+/// is given up. Its memory may be gone, so the kernel is asked to read it; where it refuses that altogether, nobody can know.
+#[cold]
+fn leads_back(entry: usize, newer: usize) -> bool {
+    let mut prev = 0usize;
+    let local = libc::iovec { iov_base: (&raw mut prev).cast(), iov_len: size_of::<usize>() };
+    let there = ptr::without_provenance_mut(entry - size_of::<usize>());
+    let remote = libc::iovec { iov_base: there, iov_len: size_of::<usize>() };
+    // SAFETY: one writable word; the kernel checks the other address, which is one of this process.
+    let read = unsafe { libc::process_vm_readv(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0) };
+    if read == size_of::<usize>() as isize { prev == newer } else { super::errno() != libc::EFAULT }
 }
 
 /// # Safety

@@ -97,6 +97,42 @@ TEST(a_node_that_a_peer_wrote_over_is_not_followed) {
     CHECK_OK(tine_lock_release(locks[1]));
 }
 
+/* Where the next node of the only lock that this thread holds is said to be. */
+static uintptr_t *next_of_the_held_lock(void) {
+    FILE *maps = fopen("/proc/self/maps", "r");
+    uintptr_t *next = NULL;
+    for (char line[512]; next == NULL && fgets(line, sizeof line, maps) != NULL;) {
+        uintptr_t from, to;
+        if (strstr(line, "memfd:tine:slab") == NULL || sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &from, &to) != 2) continue;
+        for (uintptr_t cell = from; cell < to; cell += 64)
+            if ((*(uint32_t *)cell & 0x3fffffff) == (uint32_t)getpid()) next = (uintptr_t *)(cell + 32);
+    }
+    fclose(maps);
+    CHECK(next != NULL);
+    return next;
+}
+
+/* A peer leads the node of a held lock to a mutex of the host that was below it, and is not held any more, or not even there. */
+TEST(a_mutex_that_is_gone_is_not_followed) {
+    enum { PAGE = 65536 };
+    make_objects();
+    for (int unmapped = 0; unmapped < 2; unmapped++) {
+        pthread_mutex_t *mutex = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        CHECK(mutex != MAP_FAILED);
+        memcpy(mutex, &mutexes[MUTEXES / 2 - 1], sizeof *mutex); /* as it was made */
+        CHECK_INT(pthread_mutex_lock(mutex), 0);
+        CHECK_OK(tine_lock_acquire(locks[0], 0));
+        CHECK_INT(pthread_mutex_unlock(mutex), 0);
+        *next_of_the_held_lock() = (uintptr_t)mutex + 32;
+        const pthread_mutex_t before = *mutex;
+        if (unmapped) CHECK_INT(munmap(mutex, PAGE), 0);
+        CHECK_STATUS(tine_lock_release(locks[0]), TINE_ECORRUPT);
+        if (!unmapped) CHECK_INT(memcmp(mutex, &before, sizeof before), 0);
+        CHECK_OK(tine_lock_acquire(locks[0], 0));
+        CHECK_OK(tine_lock_release(locks[0]));
+    }
+}
+
 static void *hold_and_end(void *lock) {
     CHECK_OK(tine_lock_acquire(lock, 0));
     return NULL;
