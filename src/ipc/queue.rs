@@ -826,11 +826,11 @@ impl Queue {
     /// Both words at once, so that "closed" appears with nobody left asleep, wherever the closer may be killed.
     pub fn close_by<W: Words>(&self, w: W) -> Result<()> {
         let (producers, consumers) = (&self.shared.producers, &self.shared.consumers);
-        if robust::take_patiently(w, &producers.section)? == Taken::OwnerDied {
+        if robust::take_patiently(w, &producers.section, "queue")? == Taken::OwnerDied {
             self.recover_producers(w, Side::Producer);
         }
         robust::keep(w, &producers.section)?;
-        match robust::take_patiently(w, &consumers.section) {
+        match robust::take_patiently(w, &consumers.section, "queue") {
             Ok(Taken::OwnerDied) => self.recover_consumers(w),
             Ok(Taken::Clean) => {}
             Err(stuck) => {

@@ -250,7 +250,7 @@ impl Hall<'_> {
     }
 
     fn enter_patiently<W: Words>(self, w: W) -> Result<()> {
-        self.is_inside(w, Some(robust::take_patiently(w, &self.shared.section)?));
+        self.is_inside(w, Some(robust::take_patiently(w, &self.shared.section, "barrier")?));
         Ok(())
     }
 

@@ -350,7 +350,7 @@ impl Line<'_> {
         if count == 0 || w.load(self.shared.used(), Relaxed) == 0 {
             return Ok(());
         }
-        self.is_inside(w, Some(robust::take_patiently(w, &self.shared.section)?));
+        self.is_inside(w, Some(robust::take_patiently(w, &self.shared.section, "condition")?));
         let before = self.credits(w);
         let (mut waiting, mut served) = (0u32, 0u32);
         self.survey(w, |_, _, ticket| {

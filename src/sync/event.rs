@@ -111,7 +111,7 @@ fn published(state: u32) -> u32 {
 
 #[cold]
 fn set_waking<W: Words>(w: W, shared: &EventShared) -> Result<()> {
-    if robust::take_patiently(w, &shared.section)? == Taken::OwnerDied {
+    if robust::take_patiently(w, &shared.section, "event")? == Taken::OwnerDied {
         recover(w, shared);
     }
     let seen = w.load(shared.state(), Relaxed);

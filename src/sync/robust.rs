@@ -96,15 +96,18 @@ fn take_contended<W: Words>(
 
 /// [`take`] for calls without a timeout: no interrupt check ends it, and it gives up only where the owner has been inside for
 /// [`Words::PATIENCE`], thousands of times longer than any section takes. That is a process that was stopped there, or garbage.
-pub fn take_patiently<W: Words>(w: W, cell: &RobustCell) -> Result<Taken> {
-    let deadline = Deadline::new(W::PATIENCE);
+/// `object` is what the error is about.
+pub fn take_patiently<W: Words>(w: W, cell: &RobustCell, object: &str) -> Result<Taken> {
+    take_uninterrupted(w, cell, &Deadline::new(W::PATIENCE))?.ok_or_else(|| stuck(object))
+}
+
+/// [`take`] that no interrupt check ends.
+fn take_uninterrupted<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Result<Option<Taken>> {
     loop {
-        match take(w, cell, &deadline) {
-            Ok(Some(taken)) => return Ok(taken),
-            Ok(None) => return Err(Error::new(Kind::TimedOut, STUCK)),
-            Err(error) if error.kind() != Kind::Interrupted => return Err(error),
-            Err(_interrupted) if deadline.passed() => return Err(Error::new(Kind::TimedOut, STUCK)),
-            Err(_interrupted) => {}
+        match take(w, cell, deadline) {
+            Err(error) if error.kind() == Kind::Interrupted && deadline.passed() => return Ok(None),
+            Err(error) if error.kind() == Kind::Interrupted => {}
+            taken => return taken,
         }
     }
 }
@@ -118,35 +121,25 @@ pub fn held() -> Error {
 
 /// [`take`] for a call that is about to end: no interrupt check ends it, and it gives up where the owner was stopped.
 pub fn take_briefly<W: Words>(w: W, cell: &RobustCell) -> Option<Taken> {
-    let deadline = Deadline::new(Timeout::Millis(GRACE_MS));
-    loop {
-        match take(w, cell, &deadline) {
-            Ok(taken) => return taken,
-            Err(_interrupted) if deadline.passed() => return None,
-            Err(_interrupted) => {}
-        }
-    }
+    take_uninterrupted(w, cell, &Deadline::new(Timeout::Millis(GRACE_MS))).ok().flatten()
 }
 
 /// [`take`] for a call that ends anyway and has something to do before: no interrupt check ends it, and it gives up at the deadline,
 /// but not before [`take_briefly`] would; without an end, where [`take_patiently`] would.
 pub fn take_before_leaving<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline) -> Option<Taken> {
+    let uninterrupted = |deadline| take_uninterrupted(w, cell, deadline).ok().flatten();
     if deadline.at().is_none() {
-        return take_patiently(w, cell).ok();
+        return uninterrupted(&Deadline::new(W::PATIENCE));
     }
-    let mut taken = take_briefly(w, cell);
-    while taken.is_none() && !deadline.passed() {
-        match take(w, cell, deadline) {
-            Ok(in_time) => taken = in_time,
-            Err(error) if error.kind() != Kind::Interrupted => break,
-            Err(_interrupted) => {}
-        }
-    }
-    taken
+    let taken = take_briefly(w, cell);
+    if taken.is_some() || deadline.passed() { taken } else { uninterrupted(deadline) }
 }
 
-const STUCK: &str =
-    "for 10 s a process was inside an operation on this object: it is stopped, or the shared memory was written over";
+#[cold]
+fn stuck(object: &str) -> Error {
+    let why = "it is stopped, or the shared memory was written over";
+    Error::new(Kind::TimedOut, format!("{object}: for 10 s a process was inside an operation on it: {why}"))
+}
 
 /// Ends what [`take`] began.
 #[inline(always)]

@@ -277,7 +277,7 @@ fn release_waking<W: Words>(w: W, shared: &SemaphoreShared, count: u32, maximum:
     if count == 0 {
         return Ok(());
     }
-    if robust::take_patiently(w, &shared.section)? == Taken::OwnerDied {
+    if robust::take_patiently(w, &shared.section, "semaphore")? == Taken::OwnerDied {
         recover(w, shared, Side::Releaser);
     }
     if mutant::is("doorbell_reset_outside_lock") {

@@ -230,7 +230,7 @@ impl Thread {
 /// A signal's handler called the library in the middle of a call of the library.
 #[cold]
 fn inside() -> Error {
-    Error::new(Kind::Again, "this thread is inside another call on a lock")
+    Error::new(Kind::Again, "thread: a signal handler interrupted a call of it that takes or gives a lock")
 }
 
 impl Local {
@@ -297,7 +297,7 @@ impl Held {
             return Ok(());
         }
         if self.count == HELD_MAX {
-            return Err(Error::new(Kind::Again, "this thread holds 256 locks already"));
+            return Err(Error::new(Kind::Again, "thread: it holds 256 locks, permits and reservations already"));
         }
         self.foreign_start[self.count] = self.foreign_count;
         if first != ours {
@@ -334,7 +334,7 @@ impl Held {
         while entry != ours && entry != bottom {
             if self.foreign_count as usize == FOREIGN_MAX {
                 self.foreign_count = start;
-                return Err(Error::new(Kind::Again, "this thread holds too many robust mutexes of others"));
+                return Err(Error::new(Kind::Again, "thread: it holds more than 64 robust mutexes that are not of this library"));
             }
             self.foreign[self.foreign_count as usize] = entry;
             self.foreign_count += 1;

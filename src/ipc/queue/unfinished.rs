@@ -84,7 +84,7 @@ impl Queue {
     #[cold]
     fn task_done_waking<W: Words>(&self, w: W) -> Result<()> {
         let tasks = &self.shared.tasks;
-        robust::take_patiently(w, &tasks.section)?;
+        robust::take_patiently(w, &tasks.section, "queue")?;
         let result = match self.count_done(w) {
             Ok(true) => Ok(()),
             Ok(false) => self.count_done_waking(w),
