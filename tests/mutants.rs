@@ -24,6 +24,7 @@ const LARGE_MESSAGES: &str = "ipc::queue::exploration::large_messages";
 const DECLARING: &str = "ipc::queue::exploration::declaring_all_messages_done";
 const TELLING: &str = "ipc::queue::exploration::telling_by_a_descriptor";
 const IN_PLACE: &str = "ipc::queue::exploration::messages_in_place";
+const HOLDING: &str = "ipc::queue::exploration::two_reservers_and_one_getter";
 const MANY: &str = "ipc::queue::exploration::many_at_once";
 const GROWING: &str = "ipc::queue::exploration::a_queue_that_grows";
 const LOCK: &str = "sync::explore::scenarios::lock";
@@ -49,6 +50,7 @@ const MUTANTS: [(&str, &[&str]); 23] = [
     ("two_store_publish", &[QUEUE]),
     ("end_leaves_bell", &[DECLARING]),
     ("commit_before_header", &[IN_PLACE]),
+    ("lookers_not_woken", &[HOLDING]),
     ("many_counted_as_one", &[MANY]),
     ("gives_back_what_is_in_use", &[GROWING]),
     ("loud_before_token", &[TELLING]),

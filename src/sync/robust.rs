@@ -70,8 +70,8 @@ pub fn take_free<W: Words>(w: W, cell: &RobustCell) -> bool {
 }
 
 /// [`take`] by somebody who does not need the word any more once there is `enough`: then it answers `None`, too. It looks whenever
-/// somebody gives the word, and ten times a second: the word may be taken again before it comes, by somebody who keeps it for long
-/// (a reservation) and has the only wake-up, while there is enough already.
+/// somebody gives the word or keeps it ([`keep_from_lookers`]), and ten times a second: between its last look and its sleep the same
+/// owner may have left and come back.
 pub fn take_unless<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline, enough: impl Fn() -> bool) -> Result<Option<Taken>> {
     if acquire_free(w, cell) { Ok(Some(Taken::Clean)) } else { take_contended(w, cell, deadline, true, enough) }
 }
@@ -233,6 +233,16 @@ pub fn keep<W: Words>(w: W, cell: &RobustCell) -> Result<()> {
         give(w, cell);
     }
     linked
+}
+
+/// [`keep`] of a cell that others take only to look ([`take_unless`]): the wake-up that this thread had may have been theirs, and they
+/// can look meanwhile. Should this thread end before it has woken them, the kernel wakes the next one, who does the same.
+pub fn keep_from_lookers<W: Words>(w: W, cell: &RobustCell) -> Result<()> {
+    keep(w, cell)?;
+    if w.load(&cell.word, Relaxed) & WAITERS != 0 && !cfg!(tine_mutant = "lookers_not_woken") {
+        w.wake(&cell.word, ALL);
+    }
+    Ok(())
 }
 
 /// A cell that was linked need not be pending.

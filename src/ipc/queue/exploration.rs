@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use super::{Options, Queue, bell};
 use crate::error::Kind;
 use crate::shm::layout::SideShared;
-use crate::shm::{RobustCell, Words};
+use crate::shm::{RobustCell, Word, Words};
 use crate::sync::explore::{LONG, Limits, Names, Rest, Scenario, Sim, exhaust, explore};
 use crate::sync::robust::{OWNER, OWNER_DIED};
 use crate::sys::{Deadline, poll};
@@ -454,6 +454,127 @@ fn every_schedule_of_one_put_and_two_gets() {
 fn every_schedule_of_two_puts_and_one_get() {
     let one = Passing { puts: 1, consumers: 1, gets: 1, ..SMALL_QUEUE };
     exhaust("two puts, one get", &one);
+}
+
+// ---- one hold after the other
+
+/// Two threads that hold a side, one after the other, and one of the other side. The second holder keeps the side until the third thread
+/// has got what the first one made it: a message that was committed, or the room of one that was released.
+struct Holding {
+    /// The messages are peeked at, not reserved.
+    peeks: bool,
+}
+
+struct Held {
+    queue: Queue,
+    /// The first one holds the side.
+    holds: Word,
+    /// The third one has what it waited for.
+    served: Word,
+}
+
+impl Held {
+    fn set(word: &Word, sim: Sim) {
+        sim.store(word, 1, Relaxed);
+        sim.wake(word, u32::MAX);
+    }
+
+    fn await_set(word: &Word, thread: usize, sim: Sim) {
+        while sim.load(word, Relaxed) == 0 && !sim.sees_dead(thread) {
+            let _ = sim.wait(word, 0, &Deadline::new(Timeout::Forever));
+        }
+    }
+}
+
+impl Holding {
+    fn hold(&self, queue: &Queue, sim: Sim) -> crate::error::Result<()> {
+        let forever = Deadline::new(Timeout::Forever);
+        if self.peeks { queue.peek_by(sim, &forever).map(drop) } else { queue.reserve_by(sim, 1, &forever).map(drop) }
+    }
+
+    fn act(&self, shared: &Held, thread: usize, sim: Sim) -> crate::error::Result<()> {
+        let Held { queue, holds, served } = shared;
+        match (thread, self.peeks) {
+            (0, _) => {
+                self.hold(queue, sim)?;
+                Held::set(holds, sim);
+                if self.peeks { queue.release_by(sim) } else { queue.commit_by(sim, 1) }
+            }
+            (1, _) => {
+                Held::await_set(holds, thread, sim);
+                self.hold(queue, sim)?;
+                Held::await_set(served, thread, sim);
+                if self.peeks { queue.unpeek_by(sim) } else { queue.abandon_by(sim) }
+            }
+            (_, true) => queue.put_by(sim, b"c", &Deadline::new(Timeout::Forever)),
+            (_, false) => queue.get_by(sim, &mut [MaybeUninit::uninit()], &Deadline::new(Timeout::Forever)).map(drop),
+        }
+    }
+}
+
+impl Scenario for Holding {
+    type Shared = Held;
+
+    fn threads(&self) -> usize {
+        3
+    }
+
+    fn make(&self) -> Held {
+        let queue = Queue::new(2, 1, 0).expect("a small queue");
+        if self.peeks {
+            (0..2).for_each(|_| queue.put(b"a", Timeout::Try).expect("it has room"));
+        }
+        Held { queue, holds: Word::default(), served: Word::default() }
+    }
+
+    fn run(&self, shared: &Held, thread: usize, sim: Sim) -> Result<(), String> {
+        loop {
+            match self.act(shared, thread, sim) {
+                Ok(()) => break,
+                Err(error) if error.kind() == Kind::Interrupted => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        if thread == 2 {
+            Held::set(&shared.served, sim);
+        }
+        Ok(())
+    }
+
+    fn check_rest(&self, shared: &Held, rest: &Rest, sim: Sim) -> Result<(), String> {
+        if rest.is_asleep(0) {
+            return Err("the first one sleeps".into());
+        }
+        let there = shared.queue.positions(sim).0.messages_since(shared.queue.positions(sim).1);
+        let served = if self.peeks { there < 2 } else { there > 0 };
+        if rest.is_asleep(2) && served { Err("the third one sleeps beside what it waits for".into()) } else { Ok(()) }
+    }
+
+    fn names(&self, shared: &Held, names: &mut Names) {
+        let inside = &shared.queue.shared;
+        names.cell("put section", &inside.producers.section);
+        names.cell("get section", &inside.consumers.section);
+        names.word("put position", &inside.producers.position);
+        names.word("get position", &inside.consumers.position);
+        names.word("put bell", inside.producers.bell());
+        names.word("get bell", inside.consumers.bell());
+        names.word("holds", &shared.holds);
+        names.word("served", &shared.served);
+    }
+}
+
+#[test]
+fn two_reservers_and_one_getter() {
+    let reserving = Holding { peeks: false };
+    exhaust("two reservers and one getter", &reserving);
+    explore("two reservers and one getter", &reserving, Limits { kills: 2, timeouts: 1 }, 500);
+}
+
+#[test]
+fn two_peekers_and_one_putter() {
+    let peeking = Holding { peeks: true };
+    exhaust("two peekers and one putter", &peeking);
+    explore("two peekers and one putter", &peeking, Limits { kills: 2, timeouts: 1 }, 500);
 }
 
 // ---- declarations

@@ -97,7 +97,7 @@ impl Queue {
             return Ok(step);
         }
         w.store(side.reserved(), length as u32, Relaxed);
-        robust::keep(w, &side.section)?;
+        robust::keep_from_lookers(w, &side.section)?;
         Ok(Step::Done(length))
     }
 
@@ -223,7 +223,7 @@ impl Queue {
                 return Ok(step);
             }
         };
-        robust::keep(w, &side.section)?;
+        robust::keep_from_lookers(w, &side.section)?;
         Ok(Step::Done(length))
     }
 
