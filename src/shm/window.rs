@@ -1,5 +1,8 @@
 //! A view of a memfd, for memory whose parts belong to different processes: each maps what it may write for writing and the rest for
 //! reading, and a view may be longer than the file is yet.
+//!
+//! A [`super::Segment`] is not one of those: it owns its file, which says in a head what it is and is found again by it, and a process
+//! maps it once, whole, for writing. All that the two have in common is that an offset is checked before it becomes an address.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
