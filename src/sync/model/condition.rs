@@ -219,10 +219,7 @@ impl Model for Condition {
     }
 
     fn place(&self, state: &State, process: usize) -> String {
-        match state.kernel.is_alive(process) {
-            true => format!("{:?}", state.processes[process].at),
-            false => "the kernel buries".into(),
-        }
+        state.kernel.place(process, state.processes[process].at)
     }
 
     fn shared(&self, state: &State) -> String {

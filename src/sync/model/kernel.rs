@@ -155,6 +155,11 @@ impl<const WORDS: usize, const PROCESSES: usize> Kernel<WORDS, PROCESSES> {
         Some(died)
     }
 
+    /// For traces: where the process is, which is `at` that place if it lives.
+    pub fn place(&self, process: usize, at: impl std::fmt::Debug) -> String {
+        if self.is_alive(process) { format!("{at:?}") } else { "the kernel buries".into() }
+    }
+
     /// For traces: the words with their sleepers.
     pub fn describe(&self, names: &[&str]) -> String {
         let mut text = String::new();
