@@ -39,7 +39,7 @@ const CONDEMNING: &str = "pool::exploration::condemning";
 const REPLYING: &str = "pool::exploration::replying";
 
 /// Each mistake, and the explorations of the objects that it breaks.
-const MUTANTS: [(&str, &[&str]); 23] = [
+const MUTANTS: [(&str, &[&str]); 24] = [
     ("release_drops_w", &[LOCK]),
     ("pending_after_cas", &[LOCK]),
     ("leader_not_linked", &[LOCK, SEMAPHORE, TRACKED, CONDITION, BARRIER, QUEUE]),

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::Result;
+use crate::mutant;
 use crate::shm::Window;
 use crate::sys::errno::{self, number};
 use crate::sys::heap::Filled;
@@ -136,7 +137,7 @@ impl Entry {
 
 /// What an entry carries to prove that all of it was written, at the position that the mark belongs to.
 fn check(mark: u64, head: &[u8], result: &[u8]) -> u32 {
-    let result = if cfg!(tine_mutant = "result_not_checked") { &[] } else { result };
+    let result = if mutant::is("result_not_checked") { &[] } else { result };
     let mixed = add(add(mark, head), result);
     (mixed ^ mixed >> 32) as u32
 }

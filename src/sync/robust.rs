@@ -239,7 +239,7 @@ pub fn keep<W: Words>(w: W, cell: &RobustCell) -> Result<()> {
 /// can look meanwhile. Should this thread end before it has woken them, the kernel wakes the next one, who does the same.
 pub fn keep_from_lookers<W: Words>(w: W, cell: &RobustCell) -> Result<()> {
     keep(w, cell)?;
-    if w.load(&cell.word, Relaxed) & WAITERS != 0 && !cfg!(tine_mutant = "lookers_not_woken") {
+    if w.load(&cell.word, Relaxed) & WAITERS != 0 && !mutant::is("lookers_not_woken") {
         w.wake(&cell.word, ALL);
     }
     Ok(())
