@@ -6,17 +6,18 @@
 #![forbid(unsafe_code)]
 
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::host::{Host, Submission};
+use super::host::{Host, Lifecycle, Submission};
 use super::job::{Callbacks, Job, Outcome, Part};
 use super::map::{Map, Sheet, finished_items};
 use super::table::TaskSpec;
 use crate::error::{Kind, Result};
-use crate::sys::Deadline;
 use crate::sys::heap::Filled;
 use crate::sys::thread::Thread;
+use crate::sys::{Deadline, fd};
 
 /// All chunks of one map.
 pub struct Batch {
@@ -135,30 +136,56 @@ impl Host {
         options: &MapOptions,
     ) -> Result<Arc<Job>> {
         self.check_process()?;
-        self.check_submission(map.function)?;
-        let id = if options.id == 0 { self.lock()?.table.next_sequence() } else { options.id };
-        let batch = Arc::new_cyclic(|batch: &Weak<Batch>| Batch {
+        self.check_function(map.function)?;
+        let batch = self.begin_batch(results, map.result_size, options)?;
+        let submitted = self.submit_chunks(map, &batch, options);
+        if submitted.is_err() {
+            // The caller's memory is not touched after this.
+            let _ = self.stop_batch(&batch, true);
+        }
+        self.finish_batch(&batch)?;
+        submitted.map(|()| batch.whole.clone())
+    }
+
+    /// Admits a map. Until [`Host::finish_batch`] the pool is not over.
+    fn begin_batch(
+        self: &Arc<Host>,
+        results: &'static mut [MaybeUninit<u8>],
+        result_size: usize,
+        options: &MapOptions,
+    ) -> Result<Arc<Batch>> {
+        let id = {
+            let mut state = self.lock()?;
+            self.admits(&state)?;
+            state.maps += 1;
+            if options.id == 0 { state.table.next_sequence() } else { options.id }
+        };
+        Ok(Arc::new_cyclic(|batch: &Weak<Batch>| Batch {
             whole: Arc::new(Job::new(id, options.callbacks, Some(Arc::downgrade(self)), Part::Whole(batch.clone()))),
             state: Mutex::new(State {
-                sheet: Sheet::new(results, map.result_size),
+                sheet: Sheet::new(results, result_size),
                 chunks: Vec::new(),
                 left: 1,
                 stopped: None,
                 silent: false,
             }),
-        });
-        let submitted = self.submit_chunks(map, &batch, options);
-        if submitted.is_err() {
-            // The caller's memory is not touched after this.
-            self.stop_batch(&batch, true)?;
-        }
+        }))
+    }
+
+    /// All chunks are submitted; they may have ended, and the pool with them.
+    fn finish_batch(&self, batch: &Batch) -> Result<()> {
         let w = Thread::current();
         let mut state = self.lock()?;
         if let Some(outcome) = batch.state().count_down() {
             state.table.end_whole(&batch.whole, outcome);
             self.advance(w, &mut state);
         }
-        submitted.map(|()| batch.whole.clone())
+        state.maps -= 1;
+        if state.lifecycle == Lifecycle::Ended {
+            // Whoever delivers has waited for this.
+            fd::ring(self.bell.as_raw_fd());
+        }
+        Ok(())
     }
 
     fn submit_chunks(self: &Arc<Host>, map: &Map, batch: &Arc<Batch>, options: &MapOptions) -> Result<()> {
@@ -206,4 +233,60 @@ pub struct MapOptions {
     /// How often an item is tried whose worker dies.
     pub attempts: u32,
     pub room: Deadline,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::pool::task::{Code, Task};
+    use crate::pool::{Options, Pool};
+    use crate::timeout::Timeout;
+
+    struct NoCode;
+
+    impl Code for NoCode {
+        fn initialize(&self) -> std::result::Result<usize, i32> {
+            Ok(0)
+        }
+        fn finalize(&self, _: usize) {}
+        fn run(&self, _: usize, _: *const u8, _: usize, _: &Task) -> i32 {
+            0
+        }
+    }
+
+    static TOLD: AtomicU32 = AtomicU32::new(0);
+
+    fn note(_: usize, _: usize, _: &Arc<Job>) {
+        TOLD.fetch_add(1, Relaxed);
+    }
+
+    /// Threads, for nothing may be forked here: host and delivery are the same.
+    #[test]
+    fn a_pool_that_ends_while_a_map_is_submitted_waits_for_the_maps_end() {
+        for host_loop in [false, true] {
+            let options = Options { workers: 1, threads: true, host_loop, ..Options::default() };
+            let pool = Pool::new(&options, Arc::new(NoCode)).unwrap();
+            let callbacks = Some(Callbacks { success: 1, error: 1, user_data: 0, invoke: note });
+            let options = MapOptions { callbacks, id: 0, attempts: 1, room: Deadline::new(Timeout::Try) };
+            let batch = pool.begin_batch(&mut [], 0, &options).unwrap();
+            let before = TOLD.load(Relaxed);
+            pool.terminate(Timeout::Forever).unwrap();
+            assert_eq!(pool.join(Timeout::Millis(20)).unwrap_err().kind(), Kind::TimedOut);
+            let host = pool.share();
+            let submitter = thread::spawn(move || {
+                // The pool's side sleeps by then, or does not: both are right.
+                thread::sleep(Duration::from_millis(20));
+                host.finish_batch(&batch).unwrap();
+                batch
+            });
+            pool.join(Timeout::Millis(60_000)).unwrap();
+            let batch = submitter.join().unwrap();
+            assert!(batch.whole.is_ready());
+            assert_eq!(TOLD.load(Relaxed), before + 1);
+        }
+    }
 }

@@ -37,7 +37,7 @@ fn deliver_all(host: &Arc<Host>, member: &Member) {
                 return;
             }
         }
-        match is_over(host) {
+        match host.lock().map(|state| state.is_over()) {
             Ok(true) => break,
             Ok(false) => {}
             Err(_) => return,
@@ -65,11 +65,6 @@ fn work(host: &Arc<Host>) -> Result<()> {
     Ok(())
 }
 
-fn is_over(host: &Host) -> Result<bool> {
-    let state = host.lock()?;
-    Ok(state.lifecycle == Lifecycle::Ended && state.table.deliveries.is_empty())
-}
-
 struct Sleep {
     /// Of this sleep; odd while the thread sleeps.
     number: u32,
@@ -94,11 +89,11 @@ impl Sleep {
         w.fence();
         let idle = {
             let _inside = member.enter();
-            host.collect().and_then(|()| Ok(host.lock()?.table.deliveries.is_empty()))
+            host.collect().and_then(|()| self.is_idle(host))
         };
-        if idle.unwrap_or(false) {
+        if let Ok(Some(nursery)) = idle {
             let deadline = Deadline::new(timeout);
-            match poll::readable(&[host.bell.as_raw_fd(), host.nursery_fd()], &deadline) {
+            match poll::readable(&[host.bell.as_raw_fd(), nursery], &deadline) {
                 Ok(0) => {
                     let _inside = member.enter();
                     let _ = host.check_up();
@@ -110,6 +105,13 @@ impl Sleep {
             }
         }
         w.store(word, self.number & !1, SeqCst);
+    }
+
+    /// Whether there is nothing to do; what to wait for beside the bell. The end of the nursery comes only once.
+    fn is_idle(&self, host: &Host) -> Result<Option<i32>> {
+        let state = host.lock()?;
+        let idle = state.table.deliveries.is_empty() && !state.is_over();
+        Ok(idle.then(|| if state.lifecycle == Lifecycle::Ended { -1 } else { host.nursery_fd() }))
     }
 
     /// For ever in a pool without tasks, from a second after the last one on: whoever submits the next one rings.

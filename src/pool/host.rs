@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) recent_deaths: VecDeque<u64>,
     pub(super) finished_at_death: u64,
     pub(super) commands: u32,
+    /// Maps that are being submitted: their ends are still to come, also where all their tasks have ended.
+    pub(super) maps: u32,
     /// Somebody looks after pending tasks from time to time, also when nobody rings.
     pub(super) watched: bool,
     /// A thread of the host's program runs callbacks: see [`super::host_loop`].
@@ -207,11 +209,17 @@ impl State {
             recent_deaths: VecDeque::new(),
             finished_at_death: 0,
             commands: 0,
+            maps: 0,
             watched: false,
             polling: false,
             finished: false,
             notes: Vec::new(),
         }
+    }
+
+    /// Nothing ends any more, and nobody is to be told of an end.
+    pub(super) fn is_over(&self) -> bool {
+        self.lifecycle == Lifecycle::Ended && self.maps == 0 && self.table.deliveries.is_empty()
     }
 
     /// There is something to tell the log, or to write to a trace, once no lock is held.

@@ -7,7 +7,7 @@
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use super::host::{Host, Lifecycle};
+use super::host::Host;
 use crate::error::{Error, Kind, Result};
 use crate::shm::Words;
 use crate::sys::gathering::Gathering;
@@ -88,8 +88,7 @@ impl Turn<'_> {
     }
 
     fn is_over(&self) -> Result<bool> {
-        let state = self.host.lock()?;
-        Ok(state.lifecycle == Lifecycle::Ended && state.table.deliveries.is_empty())
+        Ok(self.host.lock()?.is_over())
     }
 
     fn sleep(&self, deadline: &Deadline) -> Result<()> {

@@ -80,7 +80,7 @@ impl Host {
     }
 
     /// Threads have whatever code there is by now.
-    fn check_function(&self, function: usize) -> Result<()> {
+    pub(super) fn check_function(&self, function: usize) -> Result<()> {
         match self.loaded.check(function) {
             Err(_) if self.crew.is_some() && elf::is_code(function) => Ok(()),
             checked => checked,
