@@ -417,27 +417,36 @@ impl Host {
             Err(_) => return Err(Error::new(Kind::Panic, format!("{}: the library failed in an earlier call", self.name))),
         };
         for place in *known..places_for(workers, self.max_tasks) {
-            let reader = Reader::new(journal::create()?)?;
-            self.files.make_places(place, place + 1)?;
-            let journal = reader.fd();
-            let stderr = if self.stderr_tail == 0 { None } else { Some(stderr::file()?) };
-            if let Some(stderr) = &stderr {
-                self.order_with(message::STDERR, place as i64, Some(stderr.as_raw_fd()))?;
-            }
-            {
-                let mut readers = self.lock_readers()?;
-                if let Some(peek) = self.peeks.get(place).filter(|_| readers.cursors.len() == place) {
-                    let _ = peek.set(reader.peek.clone());
-                    readers.cursors.push(Cursor::new(reader, stderr));
-                    self.lock()?.table.make_places(place + 1);
-                    self.board.set_places(Thread::current(), place + 1);
-                }
+            let (journal, stderr) = self.make_place(place)?;
+            if let Some(stderr) = stderr {
+                self.order_with(message::STDERR, place as i64, Some(stderr))?;
             }
             self.order_with(message::PLACE, place as i64, Some(journal))?;
             *known = place + 1;
         }
         self.worker_count.store(workers, Relaxed);
         self.order(message::RESIZE, workers.into())
+    }
+
+    /// The host's part of one more place; answers the descriptors of its journal and of its file for standard error, which it keeps.
+    /// A place that the nursery could not be told of has them already.
+    fn make_place(&self, place: usize) -> Result<(i32, Option<i32>)> {
+        let mut readers = self.lock_readers()?;
+        if readers.cursors.len() == place {
+            let reader = Reader::new(journal::create()?)?;
+            self.files.make_places(place, place + 1)?;
+            let stderr = if self.stderr_tail == 0 { None } else { Some(stderr::file()?) };
+            if let Some(peek) = self.peeks.get(place) {
+                let _ = peek.set(reader.peek.clone());
+            }
+            readers.cursors.push(Cursor::new(reader, stderr));
+            self.lock()?.table.make_places(place + 1);
+            self.board.set_places(Thread::current(), place + 1);
+        }
+        match readers.cursors.get(place) {
+            Some(cursor) => Ok((cursor.reader.fd(), cursor.stderr.as_ref().map(AsRawFd::as_raw_fd))),
+            None => Err(Error::invalid(format!("{}: no place {place}", self.name))),
+        }
     }
 }
 

@@ -112,6 +112,19 @@ static inline pid_t nursery_of(const tine_pool_t *pool) {
     CHECK(nursery > 1 && nursery != getpid());
     return nursery;
 }
+/* Stops the nursery and leaves no room in the host's socket to it: nothing that the host tells it now arrives. */
+static inline void deafen(pid_t nursery) {
+    int socket = -1;
+    for (int fd = 3, type = 0; fd < 256; fd++) {
+        socklen_t length = sizeof type;
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_SEQPACKET) socket = fd;
+    }
+    CHECK(socket >= 0);
+    CHECK_INT(kill(nursery, SIGSTOP), 0);
+    while (field_of(nursery, "State:")[0] != 'T') sched_yield();
+    while (send(socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1) {} /* what is no message is passed over */
+    CHECK_INT(errno, EAGAIN);
+}
 
 /* ---- Tasks ---- */
 static inline int number_in(const void *arg, size_t len) {

@@ -155,6 +155,19 @@ TEST(a_pool_grows_beyond_what_it_began_with) {
     end_pool(pool);
 }
 
+TEST(a_pool_grows_after_its_nursery_did_not_hear_of_it) {
+    share();
+    tine_pool_t *pool = pool_of(1);
+    const pid_t nursery = nursery_of(pool);
+    deafen(nursery);
+    CHECK_STATUS(tine_pool_resize(pool, 4), TINE_EBROKEN);
+    CHECK_MESSAGE("does not answer");
+    CHECK_INT(kill(nursery, SIGCONT), 0);
+    resize(pool, 4);
+    check_at_once(pool, 4);
+    end_pool(pool);
+}
+
 TEST(a_pool_that_shrinks_lets_tasks_end) {
     tine_async_t *asyncs[4];
     tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
