@@ -681,7 +681,11 @@ impl Supervisor<'_> {
                 Limits { timeout_ms: 0, .. } => CANCEL_GRACE_MS,
                 Limits { timeout_ms, soft_timeout_ms } => timeout_ms.saturating_sub(soft_timeout_ms),
             };
-            self.children[place].cancel = Some((task, now().saturating_add(grace.saturating_mul(1_000_000))));
+            let end = now().saturating_add(grace.saturating_mul(1_000_000));
+            let child = &mut self.children[place];
+            // Whoever cancels it once more does not give it more time.
+            let end = child.cancel.filter(|&(before, _)| before == task).map_or(end, |(_, before)| before.min(end));
+            child.cancel = Some((task, end));
         }
     }
 

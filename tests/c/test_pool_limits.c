@@ -230,6 +230,17 @@ TEST(a_cancelled_task_with_a_soft_limit_is_told_first) {
     end_pool(pool);
 }
 
+TEST(a_task_that_is_cancelled_again_and_again_has_no_more_time) {
+    share();
+    tine_pool_t *pool = pool_of(1);
+    tine_async_t *async = submit_limited(pool, hang, NULL, 0, 100200, 100000);
+    await(&shared->started, 1);
+    do CHECK_OK(tine_async_cancel(async));
+    while (tine_async_wait(async, 20) == TINE_ETIMEDOUT);
+    check_ended(async, TINE_ECANCELED, TINE_REASON_CANCELED);
+    end_pool(pool);
+}
+
 TEST(a_cancelled_task_is_not_tried_again) {
     tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT;
     share();
