@@ -35,7 +35,7 @@ impl Drop for Turn<'_> {
 }
 
 impl Turn<'_> {
-    /// Takes in what is there and runs at most `max` callbacks, or all once one of them has freed the pool; answers how many.
+    /// Takes in what is there and runs its callbacks, at most `max`, or all once one of them has freed the pool; answers how many.
     fn work(&self, max: usize) -> Result<usize> {
         let (w, host, word) = (Thread::current(), self.host, &self.host.board.tasks.head.delivery);
         let nap = w.load(word, Relaxed);
@@ -61,7 +61,7 @@ impl Turn<'_> {
         loop {
             host.collect()?;
             // Nobody can ask for the rest of what a pool tells that was freed.
-            let left = if host.freed.load(Relaxed) { usize::MAX } else { max - count };
+            let left = if host.freed.load(Relaxed) { usize::MAX } else { max };
             let jobs: Vec<_> = {
                 let deliveries = &mut host.lock()?.table.deliveries;
                 let many = deliveries.len().min(left);
@@ -73,6 +73,10 @@ impl Turn<'_> {
             count += jobs.len();
             for job in jobs {
                 host.run_callback(&job);
+            }
+            if !host.freed.load(Relaxed) {
+                // What ended meanwhile is the next turn's: callbacks that submit would never let this one end.
+                return Ok(count);
             }
         }
     }

@@ -212,6 +212,32 @@ TEST(a_callback_submits_and_applies) {
     end_pool(used);
 }
 
+static void submit_and_wait_for_it(const tine_result_t *result, void *user_data) {
+    tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT;
+    note(result, user_data);
+    const uint64_t done = stats_of(used).done;
+    options.callback = submit_and_wait_for_it;
+    if (++generation == 3) return;
+    CHECK_OK(tine_pool_submit(used, do_nothing, NULL, 0, &options, NULL));
+    while (stats_of(used).done == done) sched_yield();
+}
+TEST(a_poll_leaves_to_the_next_one_what_ends_meanwhile) {
+    tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT;
+    used = loop_pool(1);
+    options.callback = submit_and_wait_for_it;
+    CHECK_OK(tine_pool_submit(used, do_nothing, NULL, 0, &options, NULL));
+    while (stats_of(used).done == 0) sched_yield();
+    for (int i = 1; i <= 3; i++) {
+        size_t count = 0;
+        CHECK_INT(is_readable(used, 0), 1);
+        CHECK_OK(tine_pool_poll(used, 0, 0, &count));
+        CHECK_INT(count, 1);
+        CHECK_INT(told.succeeded, i);
+    }
+    CHECK_STATUS(tine_pool_poll(used, 0, 0, NULL), TINE_ETIMEDOUT);
+    end_pool(used);
+}
+
 static void cancel_and_close(const tine_result_t *result, void *user_data) {
     note(result, user_data);
     CHECK_OK(tine_async_cancel(victim));
