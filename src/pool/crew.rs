@@ -61,7 +61,7 @@ impl Crew {
     }
 
     /// Waits until every thread is gone. Not by one of them.
-    pub(super) fn join(&self) {
+    fn join(&self) {
         let threads = self.threads.lock().map(|mut threads| std::mem::take(&mut *threads)).unwrap_or_default();
         for thread in threads {
             let _ = thread.join();
@@ -127,6 +127,14 @@ impl Host {
     pub(super) fn is_in_task(&self) -> bool {
         let w = Thread::current();
         self.crew.is_some() && self.workers(w).any(|(_, tid)| tid as u32 == w.tid())
+    }
+
+    /// Nobody can end a task in a thread: it is waited for, once the pool is terminated. Does nothing in a pool of processes.
+    pub(super) fn join_crew(&self) {
+        if let Some(crew) = &self.crew {
+            crew.join();
+            let _ = self.end();
+        }
     }
 
     /// The end of a pool of threads: no task starts any more, those that run are told, and waited for.

@@ -301,6 +301,10 @@ impl Host {
         }
         if self.freed.load(Relaxed) {
             let _ = self.terminate(Timeout::Try);
+            // A pool's own thread goes on until the end. Without it nobody looks after the pool once this turn is over.
+            if self.gathering.is_some() && !self.is_in_task() {
+                self.join_crew();
+            }
         }
     }
 

@@ -125,11 +125,7 @@ impl Drop for Pool {
             return;
         }
         let _ = host.terminate(Timeout::Try);
-        if let Some(crew) = &host.crew {
-            // Nobody can end a task in a thread: it is waited for.
-            crew.join();
-            let _ = host.end();
-        }
+        host.join_crew();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         } else {

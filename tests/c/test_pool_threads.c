@@ -254,6 +254,27 @@ TEST(a_task_does_not_wait_for_itself) {
     tine_pool_free(used);
 }
 
+static void note_and_free(const tine_result_t *result, void *user_data) {
+    note(result, user_data);
+    tine_pool_free(used);
+}
+TEST(a_callback_in_the_hosts_loop_frees_a_pool_whose_threads_are_busy) {
+    const int fds = test_count_fds();
+    tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT;
+    share();
+    used = crew_with(2, TINE_POOL_HOST_LOOP);
+    options.callback = options.error_callback = note;
+    tine_async_t *busy = submit_with(used, wait_until_cancelled, NULL, 0, &options);
+    await(&shared->started, 1);
+    options.callback = note_and_free;
+    CHECK_OK(tine_pool_submit(used, do_nothing, NULL, 0, &options, NULL));
+    CHECK_OK(tine_pool_poll(used, TINE_FOREVER, 0, NULL));
+    CHECK_INT(told, 2);
+    CHECK_STATUS(end_of(busy), TINE_ETASKFAILED);
+    CHECK_INT(threads_of_host(), 1);
+    CHECK_INT(test_count_fds(), fds);
+}
+
 TEST(what_needs_a_process_is_told) {
     tine_pool_t *pool = NULL;
     const tine_pool_options_t asked[] = {
