@@ -212,7 +212,7 @@ impl Host {
         state.notes.push((Level::Error, why.clone()));
         state.broken.get_or_insert(why);
         self.stop(w, state);
-        self.command(state, message::TERMINATE, 0);
+        self.order_end(state, 0);
     }
 
     /// Starts no task any more; those that no worker has are cancelled.
@@ -270,11 +270,29 @@ impl Host {
         }
     }
 
-    /// Tells the nursery something; answers the number of the command.
-    pub(super) fn command(&self, state: &mut State, kind: u32, argument: i64) -> u32 {
+    /// Tells the nursery something; answers the number of the command, if there was room for it.
+    pub(super) fn command(&self, state: &mut State, kind: u32, argument: i64) -> Option<u32> {
         state.commands = state.commands.wrapping_add(1).max(1);
-        message::send(&self.socket, Message { kind, number: state.commands, argument });
-        state.commands
+        message::send(&self.socket, Message { kind, number: state.commands, argument }).then_some(state.commands)
+    }
+
+    /// Tells the nursery to end all workers: TERM, so many milliseconds (-1: without limit), KILL. Where there is no room for that,
+    /// whoever looks after the pool tells it again.
+    pub(super) fn order_end(&self, state: &mut State, grace_ms: i64) {
+        let before = state.unsent_end.unwrap_or(-1);
+        state.unsent_end = Some((before as u64).min(grace_ms as u64) as i64);
+        if self.send_end(state).is_none() && !std::mem::replace(&mut state.watched, true) {
+            self.begin_to_watch();
+        }
+    }
+
+    /// The number of the order to end all workers, once it is sent.
+    pub(super) fn send_end(&self, state: &mut State) -> Option<u32> {
+        if let Some(grace_ms) = state.unsent_end {
+            state.sent_end = self.command(state, message::TERMINATE, grace_ms)?;
+            state.unsent_end = None;
+        }
+        Some(state.sent_end)
     }
 }
 

@@ -117,7 +117,7 @@ impl Sleep {
     /// For ever in a pool without tasks, from a second after the last one on: whoever submits the next one rings.
     fn how_long(&mut self, host: &Host) -> Result<Timeout> {
         let mut state = host.lock()?;
-        let quiet = state.table.pending == 0 && state.table.last_sequence == self.submitted;
+        let quiet = state.table.pending == 0 && state.unsent_end.is_none() && state.table.last_sequence == self.submitted;
         self.submitted = state.table.last_sequence;
         state.watched = !quiet;
         Ok(if quiet { Timeout::Forever } else { Timeout::Millis(LOOK_MS) })

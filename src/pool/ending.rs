@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::board::phase;
 use super::collect::{ORDERED, UNKNOWN};
 use super::host::{Host, Lifecycle};
-use super::message;
 use super::roll::stage;
 use crate::error::{Error, Kind, Result};
 use crate::log::{self, Level};
@@ -75,6 +74,7 @@ impl Host {
         }
         state.table.end_all(w, Kind::Canceled, Some(ORDERED), true);
         state.lifecycle = Lifecycle::Ended;
+        state.unsent_end = None;
         state.table.to_ring |= state.table.join_bells | state.table.room_bells;
         for worker in &mut state.table.workers {
             worker.alive = false;
@@ -96,6 +96,7 @@ impl Host {
         }
         let w = Thread::current();
         let mut state = self.lock()?;
+        self.send_end(&mut state);
         let (queued, _) = state.table.counts();
         if queued > 0 && state.lifecycle <= Lifecycle::Closing {
             let lost = state.table.repair(w);
@@ -137,16 +138,16 @@ impl Host {
             Timeout::Try => 0,
             Timeout::Millis(millis) => i64::try_from(millis).unwrap_or(i64::MAX),
         };
-        let ended = {
+        {
             let _ = self.collect();
             let mut state = self.lock()?;
             if state.lifecycle == Lifecycle::Ended {
                 return Ok(w.load(&self.roll.head.killed, Relaxed));
             }
             self.stop(w, &mut state);
-            self.command(&mut state, message::TERMINATE, grace_ms)
-        };
-        if !self.was_heard(w, ended) {
+            self.order_end(&mut state, grace_ms);
+        }
+        if !self.hears_of_end(w) {
             log::write(Level::Warn, || format!("{}: its nursery does not answer and is killed", self.name));
             self.kill_nursery();
         }
@@ -166,12 +167,13 @@ impl Host {
         }
     }
 
-    /// Whether the nursery takes note of the command in time, or is gone.
-    pub(super) fn was_heard(&self, w: Thread, number: u32) -> bool {
+    /// Whether the nursery takes note in time that it has to end all workers, or is gone.
+    fn hears_of_end(&self, w: Thread) -> bool {
         let deadline = Deadline::new(Timeout::Millis(HEARING_MS));
         loop {
             let heard = w.load(&self.roll.head.heard, Acquire);
-            if heard.wrapping_sub(number) as i32 >= 0 || self.nursery_is_gone() {
+            let sent = self.lock().ok().and_then(|mut state| self.send_end(&mut state));
+            if sent.is_some_and(|number| heard.wrapping_sub(number) as i32 >= 0) || self.nursery_is_gone() {
                 return true;
             }
             if deadline.passed() {

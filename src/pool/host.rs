@@ -52,6 +52,9 @@ pub(super) struct State {
     pub(super) recent_deaths: VecDeque<u64>,
     pub(super) finished_at_death: u64,
     pub(super) commands: u32,
+    /// The argument of a TERMINATE that found no room in the socket; the number of the last one that did.
+    pub(super) unsent_end: Option<i64>,
+    pub(super) sent_end: u32,
     /// Maps that are being submitted: their ends are still to come, also where all their tasks have ended.
     pub(super) maps: u32,
     /// Somebody looks after pending tasks from time to time, also when nobody rings.
@@ -209,6 +212,8 @@ impl State {
             recent_deaths: VecDeque::new(),
             finished_at_death: 0,
             commands: 0,
+            unsent_end: None,
+            sent_end: 0,
             maps: 0,
             watched: false,
             polling: false,

@@ -84,7 +84,7 @@ impl Turn<'_> {
     /// Without tasks nobody has to look after them.
     fn calm_down(&self) -> Result<()> {
         let mut state = self.host.lock()?;
-        if state.watched && state.table.pending == 0 {
+        if state.watched && state.table.pending == 0 && state.unsent_end.is_none() {
             state.watched = false;
             self.gathering.tick_every(0);
         }

@@ -339,3 +339,70 @@ TEST(orders_to_a_stopped_nursery_are_carried_out_when_it_goes_on) {
     check_works(pool);
     end_pool(pool);
 }
+
+static void wait_in_callback(const tine_result_t *result, void *unused) {
+    (void)result, (void)unused;
+    count_up(&shared->started);
+    await(&shared->gate, 1);
+}
+TEST(a_pool_that_breaks_while_its_nursery_does_not_hear_ends) {
+    static const uint32_t flags[] = { 0, TINE_POOL_HOST_LOOP };
+    for (int kind = 0; kind < 2; kind++) {
+        tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+        tine_submit_options_t waits = TINE_SUBMIT_OPTIONS_INIT;
+        share();
+        options.workers = 2, options.flags = TINE_POOL_BREAK_ON_DEATH | flags[kind];
+        tine_pool_t *pool = pool_with(&options);
+        const pid_t nursery = nursery_of(pool), worker = worker_of(pool, 0);
+        waits.callback = wait_in_callback;
+        if (kind == 0) { /* the pool's thread is to see nothing for a while */
+            CHECK_OK(tine_pool_submit(pool, do_nothing, NULL, 0, &waits, NULL));
+            await(&shared->started, 1);
+        }
+        CHECK_INT(kill(worker, SIGKILL), 0);
+        while (field_of(worker, "State:")[0] != 0) sched_yield(); /* the nursery has reaped it, */
+        while (field_of(nursery, "State:")[0] != 'S') sched_yield(); /* written that down and sleeps again */
+        deafen(nursery);
+        (void)stats_of(pool); /* here the death is counted */
+        CHECK_STATUS(tine_pool_submit(pool, do_nothing, NULL, 0, NULL, NULL), TINE_EBROKEN);
+        CHECK_INT(kill(nursery, SIGCONT), 0);
+        set(&shared->gate, 1);
+        CHECK_OK(tine_pool_join(pool, TINE_FOREVER));
+        tine_pool_free(pool);
+    }
+}
+
+static void end_by_sigterm(int number) {
+    count_up(&shared->ended);
+    signal(number, SIG_DFL), raise(number);
+}
+static int32_t wait_for_sigterm(const void *arg, size_t len, tine_task_t *task) {
+    (void)arg, (void)len, (void)task;
+    signal(SIGTERM, end_by_sigterm);
+    count_up(&shared->started);
+    for (;;) pause();
+    return 0;
+}
+static tine_pool_t *to_end;
+static void *wake_nursery_when_terminated(void *nursery) {
+    while (tine_pool_submit(to_end, do_nothing, NULL, 0, NULL, NULL) == TINE_OK) sched_yield();
+    CHECK_INT(kill(*(pid_t *)nursery, SIGCONT), 0);
+    return NULL;
+}
+TEST(terminate_is_heard_by_a_nursery_that_goes_on) {
+    pthread_t thread;
+    uint32_t killed = 9;
+    share();
+    to_end = pool_of(1);
+    tine_async_t *async = submit(to_end, wait_for_sigterm, NULL, 0);
+    await(&shared->started, 1);
+    pid_t nursery = nursery_of(to_end);
+    deafen(nursery);
+    CHECK_INT(pthread_create(&thread, NULL, wake_nursery_when_terminated, &nursery), 0);
+    CHECK_OK(tine_pool_terminate(to_end, 10000, &killed));
+    CHECK_INT(killed, 0);
+    CHECK_INT(shared->ended, 1);
+    CHECK_STATUS(end_of(async), TINE_ECANCELED);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    tine_pool_free(to_end);
+}
