@@ -75,7 +75,8 @@
 //!
 //! # Orphans
 //! The nursery is the subreaper of everything below it: what a dead worker has started becomes the nursery's child, and is killed. It
-//! is told from a worker by not being in a place. What a worker that leaves in order has started is left alone.
+//! is told from a worker by not being in a place. What a worker that leaves in order has started is left alone, and so is a daemon of
+//! a living one, until the next worker dies: they are the nursery's children as well, and nobody can tell whose they were.
 //!
 //! # Sleeping
 //! Who sleeps says so before it looks for the last time, and who has something for it looks afterwards whether somebody sleeps;

@@ -502,8 +502,10 @@ impl Supervisor<'_> {
             match wait::changed(wait::Child::Any) {
                 Ok(Seen::Ended { pid, ending, usage }) => {
                     if let Some(place) = self.place_of(pid) {
-                        // What a worker starts and leaves behind in order is its affair.
-                        self.has_orphans |= ending != Ending::Exited(0);
+                        // What a worker that leaves in order leaves behind is its affair. One that a task ends leaves by no order,
+                        // whatever its exit code.
+                        let leaves = self.children[place].leaves || self.nursery.board.phase(self.w) == phase::LEAVING;
+                        self.has_orphans |= !leaves || ending != Ending::Exited(0);
                         self.note_end(place, ending, usage);
                     }
                 }

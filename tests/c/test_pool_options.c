@@ -143,6 +143,7 @@ static int32_t start_family_and(const void *arg, size_t len, tine_task_t *task) 
     const struct family family = start_family();
     shared->slots[0] = family.child, shared->slots[1] = family.grandchild;
     count_up(&shared->started);
+    if (len > 0 && number_in(arg, len) == WAYS_TO_DIE) _exit(0);
     if (len > 0) return die(arg, len, task);
     await(&shared->gate, 1);
     return 0;
@@ -160,6 +161,13 @@ TEST(what_a_dead_worker_started_is_ended) {
         tine_result_free(result);
         check_nobody_left();
     }
+    const int by_exit_0 = WAYS_TO_DIE; /* no orderly end either: its task has not ended */
+    tine_result_t *result = apply(pool, start_family_and, &by_exit_0, sizeof by_exit_0);
+    CHECK_STATUS(tine_result_status(result), TINE_EWORKERDIED);
+    CHECK_INT(exit_of(result).reason, TINE_REASON_EXIT);
+    CHECK_INT(exit_of(result).code, 0);
+    tine_result_free(result);
+    check_nobody_left();
     check_works(pool);
     end_pool(pool);
 }
@@ -176,6 +184,21 @@ TEST(what_a_worker_started_is_ended_when_its_time_is_over_or_its_task_cancelled)
     CHECK_STATUS(end_of(async), TINE_ECANCELED);
     check_nobody_left();
     end_pool(pool);
+}
+TEST(what_a_worker_that_leaves_in_order_started_is_left_alone) {
+    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+    share();
+    options.workers = 1, options.max_tasks_per_worker = 1;
+    tine_pool_t *pool = pool_with(&options);
+    set(&shared->gate, 1);
+    tine_result_t *result = apply(pool, start_family_and, NULL, 0);
+    CHECK(await_gone(tine_result_worker_pid(result), 10));
+    tine_result_free(result);
+    check_works(pool); /* each number by another worker */
+    CHECK(!is_gone(shared->slots[0]) && !is_gone(shared->slots[1]));
+    CHECK_OK(tine_pool_terminate(pool, 0, NULL));
+    check_nobody_left();
+    tine_pool_free(pool);
 }
 TEST(the_children_of_living_workers_are_left_alone) {
     share();
