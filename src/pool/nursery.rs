@@ -127,6 +127,8 @@ struct Supervisor<'a> {
     children: Vec<Child>,
     /// How many there are to be.
     workers: u32,
+    /// Workers up to this number have been there: whoever becomes one of them takes the place of another.
+    begun: u32,
     w: Thread,
     own_pid: i32,
     credentials: Option<Credentials>,
@@ -200,6 +202,7 @@ impl Nursery {
         let sink = if self.stderr_tail == 0 { Sink::Nowhere } else { Sink::of_this_process() };
         let mut supervisor = Supervisor {
             workers: self.workers,
+            begun: self.workers,
             nursery: &mut self,
             children,
             w: Thread::current(),
@@ -357,6 +360,7 @@ impl Supervisor<'_> {
 
     fn resize(&mut self, workers: u32) {
         self.workers = workers;
+        self.begun = self.begun.min(workers);
         for place in 0..self.children.len() {
             if self.children[place].pid != 0 && self.children[place].worker > workers {
                 self.let_leave(place);
@@ -423,9 +427,7 @@ impl Supervisor<'_> {
         match self.fork_worker(place, worker, unit) {
             Ok(()) => {
                 self.fork_failures = 0;
-                if worker != 0 {
-                    self.count_restart();
-                }
+                self.count_worker(worker);
             }
             Err(errno) => {
                 self.back_off();
@@ -444,9 +446,14 @@ impl Supervisor<'_> {
         self.backoff_until = now() + self.backoff;
     }
 
-    fn count_restart(&self) {
-        let restarts = &self.nursery.roll.head.restarts;
-        self.w.store(restarts, self.w.load(restarts, Relaxed).wrapping_add(1), Relaxed);
+    /// A process has become this worker, in the place of another unless the pool has grown. 0 = a spare.
+    fn count_worker(&mut self, worker: u32) {
+        if worker > self.begun {
+            self.begun = worker;
+        } else if worker != 0 {
+            let restarts = &self.nursery.roll.head.restarts;
+            self.w.store(restarts, self.w.load(restarts, Relaxed).wrapping_add(1), Relaxed);
+        }
     }
 
     /// Forks a process of the pool, whose journal begins in a unit: the first one if the host has retired all who have lived in that
@@ -491,7 +498,7 @@ impl Supervisor<'_> {
             child.worker = worker;
             self.w.store(&line.worker, worker, Release);
             self.nursery.board.ring(self.w, place as u32);
-            self.count_restart();
+            self.count_worker(worker);
         }
     }
 

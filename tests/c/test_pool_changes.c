@@ -138,6 +138,9 @@ TEST(a_pool_grows_and_shrinks) {
         check_at_once(pool, (int)sizes[i]);
     }
     CHECK_INT(stats_of(pool).worker_deaths, 0);
+    CHECK_INT(stats_of(pool).restarts, 0); /* nobody took the place of another */
+    tine_result_free(apply(pool, die, (const int[]){ BY_KILL }, sizeof(int)));
+    while (stats_of(pool).restarts != 1) sched_yield();
     end_pool(pool);
 }
 
