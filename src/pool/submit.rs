@@ -58,7 +58,10 @@ impl Host {
             self.advance(w, &mut state);
             return Err(error);
         }
-        let unwatched = !std::mem::replace(&mut state.watched, true);
+        if !std::mem::replace(&mut state.watched, true) {
+            // Under the lock: whoever finds the pool idle meanwhile stops the clock after this, not before.
+            self.begin_to_watch();
+        }
         let trace_is_full = state.table.is_trace_full();
         drop(state);
         self.board.alert(w);
@@ -66,9 +69,6 @@ impl Host {
             // What came before is in the journals.
             self.collect()?;
             self.flush_trace();
-        }
-        if unwatched {
-            self.begin_to_watch();
         }
         Ok(job)
     }
