@@ -313,7 +313,7 @@ impl Worker<'_> {
         let entry = reply.end(code);
         let result = reply.take_short();
         let length = result.as_ref().map_or(0, |result| result.len() as u64);
-        (Entry { length, ..entry }, Ok(result))
+        (Entry { length, ..entry }, result.map(Some))
     }
 
     fn call_for_each(

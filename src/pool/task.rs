@@ -269,9 +269,9 @@ impl Reply {
         }
     }
 
-    /// In a thread: what was replied. Nothing where there is no memory for it.
-    pub(super) fn take_short(&mut self) -> Option<Filled> {
-        let taken = Filled::copy_of(&self.short);
+    /// In a thread: what was replied.
+    pub(super) fn take_short(&mut self) -> errno::Result<Filled> {
+        let taken = Filled::copy_of(&self.short).ok_or(number::NO_MEMORY);
         self.short.clear();
         if self.short.capacity() > SHORT {
             self.short = Vec::new();

@@ -67,6 +67,33 @@ TEST(results_of_any_length_come_back) {
 static int32_t odd_fails(const void *arg, size_t len, tine_task_t *task) {
     return number_in(arg, len) % 2 ? 7 : square(arg, len, task);
 }
+static void limit_address_space(rlim_t bytes) {
+    struct rlimit limit;
+    CHECK_INT(getrlimit(RLIMIT_AS, &limit), 0);
+    limit.rlim_cur = bytes;
+    CHECK_INT(setrlimit(RLIMIT_AS, &limit), 0);
+}
+static int32_t reply_and_leave_no_memory(const void *arg, size_t len, tine_task_t *task) {
+    enum { MUCH = 80 * MIB }; /* more than an arena of libc's has */
+    (void)arg, (void)len;
+    char *much = mmap(NULL, MUCH, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(much != MAP_FAILED);
+    const tine_status_t status = tine_task_reply(task, much, MUCH);
+    munmap(much, MUCH);
+    limit_address_space((rlim_t)atol(field_of(getpid(), "VmSize:")) * KIB + MIB);
+    return status;
+}
+TEST(a_reply_that_there_is_no_memory_for_is_told) {
+    if (under_asan() || under_valgrind()) SKIP("they need the address space themselves");
+    tine_pool_t *pool = crew_of(1);
+    tine_result_t *result = apply(pool, reply_and_leave_no_memory, NULL, 0);
+    limit_address_space(RLIM_INFINITY);
+    CHECK_STATUS(tine_result_status(result), TINE_ENOMEM);
+    tine_result_free(result);
+    check_works(pool);
+    end_pool(pool);
+}
+
 TEST(maps_and_streams_work) {
     enum { COUNT = 1000 };
     static int items[COUNT], results[COUNT];
