@@ -157,9 +157,9 @@ impl Board {
         (w.load(&self.tasks.head.places, Relaxed) as usize).min(self.claims.bells.count())
     }
 
-    /// Says so. What belongs to them is there.
+    /// Says so. No order goes with it: whoever uses what belongs to a place has it by the message that names the place, or by a fork.
     pub fn set_places<W: Words>(&self, w: W, places: usize) {
-        w.store(&self.tasks.head.places, places as u32, Release);
+        w.store(&self.tasks.head.places, places as u32, Relaxed);
     }
 
     fn is_empty<W: Words>(&self, w: W, set: &[Word64; SET_WORDS]) -> bool {

@@ -99,8 +99,11 @@ impl Host {
             }
             state.table.advance(w);
             for (place, cursor) in cursors.iter_mut().enumerate().filter(|(_, cursor)| cursor.born) {
-                if let Some(receipt) = self.board.tasks.receipts.get(place) {
-                    w.store64(&receipt.consumed, cursor.reader.position(), Release);
+                let read = cursor.reader.position();
+                let receipt = self.board.tasks.receipts.get(place);
+                // The host alone writes it. Its worker has the line, which is better left there.
+                if let Some(receipt) = receipt.filter(|receipt| w.load64(&receipt.consumed, Relaxed) != read) {
+                    w.store64(&receipt.consumed, read, Release);
                 }
                 if cursor.dead && !cursor.more {
                     self.retire(w, &mut state, place, cursor);

@@ -18,14 +18,12 @@ use super::host::{Host, Lifecycle};
 use super::journal::{Entry, flag};
 use super::memory::Tasks;
 use super::roll::{Roll, stage};
-use super::task::{Code, Limits, Task, flags};
+use super::task::{Argument, Code, Limits, Task, call_user, flags};
 use crate::error::{Error, Kind, Result};
-use crate::process::foreign;
-use crate::shm::{Spin, Window, Words};
+use crate::shm::{Spin, Words};
 use crate::sys::errno::{self, number};
 use crate::sys::heap::Filled;
-use crate::sys::memory::Access;
-use crate::sys::thread::{Thread, page_size};
+use crate::sys::thread::Thread;
 use crate::sys::{self, Deadline, now};
 use crate::timeout::Timeout;
 
@@ -267,7 +265,7 @@ impl Worker<'_> {
         task.begin(taken.slot, load(&record.id), w.load(&record.attempt, Relaxed));
         task.set_soft_end(Limits::of(w, record).soft_end(now()));
         let limit = if task_flags & flags::LIMITED != 0 { load(&record.result_size) } else { u64::MAX };
-        let (entry, result) = match self.argument(at, length, task_flags) {
+        let (entry, result) = match Argument::of(&self.crew.arguments, self.host.files.tasks.as_fd(), at, length, task_flags) {
             Ok(argument) if items > 1 => self.call_for_each(function, &argument, length, items, limit),
             Ok(argument) => self.call(function, &argument, length, limit),
             Err(errno) => (Entry::lost(errno), Ok(None)),
@@ -343,26 +341,4 @@ impl Worker<'_> {
         let entry = reply.end_chunk();
         (entry, results.map(Some).ok_or(number::NO_MEMORY))
     }
-
-    fn argument(&self, at: u64, length: usize, task_flags: u32) -> errno::Result<Argument> {
-        if task_flags & flags::UNMAPPED == 0 {
-            let address = self.crew.arguments.window.address(at as usize, length);
-            return Ok(Argument { address: address.unwrap_or(std::ptr::null()), _window: None });
-        }
-        let inside = (at % page_size() as u64) as usize;
-        let window = Window::range(self.host.files.tasks.as_fd(), at - inside as u64, inside + length, Access::Read);
-        let window = window.map_err(|error| error.errno())?;
-        Ok(Argument { address: window.address(inside, length).unwrap_or(std::ptr::null()), _window: Some(window) })
-    }
-}
-
-/// Calls a function of the user's. An exception that comes out of it ends the process, as it does in any thread.
-fn call_user<T>(body: impl FnOnce() -> T) -> T {
-    foreign::guard(|| std::process::abort(), body)
-}
-
-/// An argument, mapped as long as this lives.
-struct Argument {
-    address: *const u8,
-    _window: Option<Arc<Window>>,
 }

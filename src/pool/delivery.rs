@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::host::{Host, Lifecycle};
+use super::host::{Host, LOOK_MS, Lifecycle};
 use crate::error::Result;
 use crate::log::{self, Level};
 use crate::shm::Words;
@@ -15,8 +15,6 @@ use crate::sys::thread::Thread;
 use crate::sys::{Deadline, fd, poll};
 use crate::timeout::Timeout;
 
-/// While tasks are pending the thread looks after them once in a while, also when nobody rings.
-const LOOK_MS: u64 = 1_000;
 /// How often it looks before it sleeps.
 const LOOKS: u32 = 60;
 

@@ -10,7 +10,7 @@
 //! its own shortens or lengthens its own life at most.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::board::Taken;
 use crate::mutant;
@@ -60,9 +60,10 @@ pub fn clear<W: Words>(w: W, duty: &Duty) {
 pub fn begin<W: Words>(w: W, duty: &Duty, lap: u64, task: Taken, began: u64) {
     w.store64(&duty.task, name_of(task.slot, task.generation), Relaxed);
     w.store64(&duty.began, began, Relaxed);
-    // SYNC POINT: lap (release; the acquire is in `running`). What the worker looks at afterwards is looked at afterwards: whether
-    // the task was cancelled, and when the nursery will look by itself.
-    w.store64(&duty.state, state(lap, RUNNING), SeqCst);
+    // SYNC POINT: lap (release; the acquire is in `running`).
+    w.store64(&duty.state, state(lap, RUNNING), Release);
+    // What the worker looks at afterwards is looked at afterwards: whether the task was cancelled, and when the nursery will look by
+    // itself.
     w.fence();
 }
 

@@ -28,6 +28,9 @@ use crate::sys::heap::Filled;
 use crate::sys::thread::{self, Thread};
 use crate::timeout::Timeout;
 
+/// While tasks are pending, or somebody waits, they are looked after once in a while, also when nobody rings.
+pub(super) const LOOK_MS: u64 = 1_000;
+
 /// How far the pool is between its making and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lifecycle {

@@ -7,16 +7,13 @@
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use super::host::Host;
+use super::host::{Host, LOOK_MS};
 use crate::error::{Error, Kind, Result};
 use crate::shm::Words;
 use crate::sys::gathering::Gathering;
 use crate::sys::thread::Thread;
 use crate::sys::{Deadline, fd, poll};
 use crate::timeout::Timeout;
-
-/// While tasks are pending somebody is to look after them once in a while, also when nobody rings.
-const LOOK_MS: u64 = 1_000;
 
 /// What one thread at a time has: it runs the pool's callbacks.
 struct Turn<'a> {

@@ -13,9 +13,8 @@ use crate::sys::memory::Access;
 use crate::sys::thread::Thread;
 use crate::sys::wait::{Ending, Usage};
 
-/// What the nursery is doing.
+/// What the nursery is doing; 0: it begins.
 pub mod stage {
-    pub const BEGINNING: u32 = 0;
     pub const RUNNING: u32 = 1;
     /// It could not begin, or makes no more workers: see `step` and `errno`.
     pub const FAILED: u32 = 2;

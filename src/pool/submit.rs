@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::duty;
-use super::host::{Host, Locked, Submission};
+use super::host::{Host, LOOK_MS, Locked, Submission};
 use super::job::{Job, Part};
 use super::message;
 use super::table::{ArgumentAt, Table, TaskSpec};
@@ -19,8 +19,6 @@ use crate::sys::thread::Thread;
 use crate::sys::{Deadline, elf, file};
 use crate::timeout::Timeout;
 
-/// Whoever waits looks after the nursery once in a while: the delivery thread, whose task that is, may be busy with a callback.
-const LOOK_MS: u64 = 1_000;
 /// Longer arguments are copied outside of the lock.
 const COPIED_UNDER_LOCK: usize = 4 << 10;
 /// Who fills a pool of at least so many tasks sleeps so long after one of them has ended.
@@ -252,6 +250,7 @@ impl Host {
             if deadline.passed() {
                 return Ok(false);
             }
+            // The delivery thread, whose task it is to look after the nursery, may be busy with a callback.
             if w.wait(word, heard, &deadline.at_most(LOOK_MS))? == Woken::TimedOut {
                 self.check_up()?;
             }

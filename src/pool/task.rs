@@ -2,19 +2,21 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::board::Board;
 use super::journal::{Consumed, Entry, SHORT, Writer, flag};
+use super::memory::Tasks;
 use crate::error::{Error, Kind, Result};
+use crate::process::foreign;
 use crate::shm::pool::{ChunkHead, TaskRecord};
 use crate::shm::{View, Window, Words};
 use crate::sys::errno::{self, number};
 use crate::sys::heap::Filled;
 use crate::sys::memory::{self, Access};
-use crate::sys::thread::{self, Thread};
+use crate::sys::thread::{self, Thread, page_size};
 use crate::sys::{failure, now};
 
 /// Flags of a task's record.
@@ -70,6 +72,31 @@ pub trait Code: Send + Sync {
     fn initialize(&self) -> std::result::Result<usize, i32>;
     fn finalize(&self, state: usize);
     fn run(&self, function: usize, argument: *const u8, length: usize, task: &Task) -> i32;
+}
+
+/// Calls a function of the user's. An exception that comes out of it ends the process as abort(3) does, as in any thread.
+pub(super) fn call_user<T>(body: impl FnOnce() -> T) -> T {
+    foreign::guard(|| std::process::abort(), body)
+}
+
+/// An argument, mapped as long as this lives.
+pub(super) struct Argument {
+    pub(super) address: *const u8,
+    _window: Option<Arc<Window>>,
+}
+
+impl Argument {
+    /// What lies at an offset of the task memory; `fd` is a descriptor of it.
+    pub(super) fn of(tasks: &Tasks, fd: BorrowedFd, at: u64, length: usize, task_flags: u32) -> errno::Result<Argument> {
+        if task_flags & flags::UNMAPPED == 0 {
+            let address = tasks.window.address(at as usize, length);
+            return Ok(Argument { address: address.unwrap_or(std::ptr::null()), _window: None });
+        }
+        // What is left of a chunk begins anywhere.
+        let inside = (at % page_size() as u64) as usize;
+        let window = Window::range(fd, at - inside as u64, inside + length, Access::Read).map_err(|error| error.errno())?;
+        Ok(Argument { address: window.address(inside, length).unwrap_or(std::ptr::null()), _window: Some(window) })
+    }
 }
 
 /// The task that a worker is running, and what it will say about it.

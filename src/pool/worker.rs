@@ -13,15 +13,13 @@ use super::duty::{self, End};
 use super::journal::{Consumed, Entry, UNIT, Writer, flag, seed};
 use super::nursery::{LOOK_AT_MEMORY_NS, Nursery};
 use super::stderr::Stderr;
-use super::task::{Limits, Task, consumed, flags};
+use super::task::{Argument, Limits, Task, call_user, consumed, flags};
 use crate::process::children;
-use crate::process::foreign;
 use crate::process::role::{self, Role};
 use crate::shm::pool::{Duty, RollLine, TaskRecord};
-use crate::shm::{Spin, Window, Words};
+use crate::shm::{Spin, Words};
 use crate::sys::errno::number;
-use crate::sys::memory::Access;
-use crate::sys::thread::{Thread, page_size};
+use crate::sys::thread::Thread;
 use crate::sys::{Deadline, exit, fd, fork, interrupt, now, nursery as os, process, signal, stdio};
 use crate::timeout::Timeout;
 
@@ -341,7 +339,7 @@ impl Worker<'_> {
 
         let ended = match refused {
             Some(errno) => Entry::lost(errno),
-            None => match self.argument(at, length, task_flags) {
+            None => match Argument::of(&nursery.board.tasks, fd::inherited(self.tasks_fd), at, length, task_flags) {
                 Ok(argument) => {
                     let call = Call { taken, function: function as usize, limits: Limits::of(w, record), items };
                     self.call(task, &call, argument.address, length)
@@ -432,18 +430,6 @@ impl Worker<'_> {
         }
     }
 
-    fn argument(&self, at: u64, length: usize, task_flags: u32) -> Result<Argument, i32> {
-        if task_flags & flags::UNMAPPED == 0 {
-            let address = self.nursery.board.tasks.window.address(at as usize, length);
-            return Ok(Argument { address: address.unwrap_or(std::ptr::null()), _window: None });
-        }
-        // What is left of a chunk begins anywhere.
-        let inside = (at % page_size() as u64) as usize;
-        let window = Window::range(fd::inherited(self.tasks_fd), at - inside as u64, inside + length, Access::Read);
-        let window = window.map_err(|error| error.errno())?;
-        Ok(Argument { address: window.address(inside, length).unwrap_or(std::ptr::null()), _window: Some(window) })
-    }
-
     /// Writes down how the last task ended.
     fn write_last(&mut self, task: &Task, last: Option<Last>) {
         if let Some(last) = last {
@@ -508,21 +494,10 @@ impl Worker<'_> {
     }
 }
 
-/// Calls a function of the user's. An exception that comes out of it ends the worker as abort(3) does.
-fn call_user<T>(body: impl FnOnce() -> T) -> T {
-    foreign::guard(|| std::process::abort(), body)
-}
-
 /// What is to be called.
 struct Call {
     taken: Taken,
     function: usize,
     limits: Limits,
     items: usize,
-}
-
-/// An argument, mapped as long as this lives.
-struct Argument {
-    address: *const u8,
-    _window: Option<std::sync::Arc<Window>>,
 }
