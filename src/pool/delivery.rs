@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::host::{Host, LOOK_MS, Lifecycle};
+use super::job::Job;
 use crate::error::Result;
 use crate::log::{self, Level};
 use crate::shm::Words;
@@ -15,6 +16,8 @@ use crate::sys::thread::Thread;
 use crate::sys::{Deadline, fd, poll};
 use crate::timeout::Timeout;
 
+/// Callbacks that it takes over at a time.
+const AT_ONCE: usize = 256;
 /// How often it looks before it sleeps.
 const LOOKS: u32 = 60;
 
@@ -28,10 +31,11 @@ pub(super) fn run(host: &Arc<Host>, member: &Member) {
 
 fn deliver_all(host: &Arc<Host>, member: &Member) {
     let mut sleep = Sleep { number: 0, submitted: 0 };
+    let mut jobs = Vec::with_capacity(AT_ONCE);
     loop {
         {
             let _inside = member.enter();
-            if work(host).is_err() {
+            if work(host, &mut jobs).is_err() {
                 return;
             }
         }
@@ -46,14 +50,19 @@ fn deliver_all(host: &Arc<Host>, member: &Member) {
 }
 
 /// Takes in what is there, and runs callbacks until there are none left.
-fn work(host: &Arc<Host>) -> Result<()> {
+fn work(host: &Arc<Host>, jobs: &mut Vec<Arc<Job>>) -> Result<()> {
     loop {
         host.collect()?;
-        let jobs = std::mem::take(&mut host.lock()?.table.deliveries);
+        {
+            // The table keeps its room: it was made when these were submitted, for those that are pending.
+            let deliveries = &mut host.lock()?.table.deliveries;
+            let many = deliveries.len().min(AT_ONCE);
+            jobs.extend(deliveries.drain(..many));
+        }
         if jobs.is_empty() {
             break;
         }
-        for job in jobs {
+        for job in jobs.drain(..) {
             host.run_callback(&job);
         }
     }

@@ -198,7 +198,8 @@ fn check_threads(name: &str, single_thread_only: bool) -> Result<()> {
 }
 
 impl Pool {
-    /// A share of the pool, for a call that may sleep: whoever closes the pool may free it meanwhile.
+    /// A share of the pool, for a call that may sleep: whoever closes the pool may free it meanwhile. To submit takes one as well: the
+    /// callback of the very task may free the pool before the call has returned.
     pub fn share(&self) -> Arc<Host> {
         self.host.clone()
     }
