@@ -560,6 +560,36 @@ static int32_t close_everything(const void *arg, size_t len, tine_task_t *task) 
     for (int fd = 3; fd < 2000; fd++) close(fd);
     return open("/dev/null", O_RDONLY) >= 0 ? 0 : 1;
 }
+enum { EXIT_WITH_5, EXIT_WITH_0, EXEC_TRUE, EXEC_SLEEP };
+static int32_t leave_by(const void *arg, size_t len, tine_task_t *task) {
+    (void)task;
+    switch (number_in(arg, len)) {
+        case EXIT_WITH_5: _exit(5);
+        case EXIT_WITH_0: _exit(0);
+        case EXEC_TRUE: execlp("true", "true", (char *)NULL); break;
+        case EXEC_SLEEP: execlp("sleep", "sleep", "1000", (char *)NULL); break;
+    }
+    return 1;
+}
+TEST(a_task_that_exits_or_becomes_another_program_ends_only_its_worker) {
+    tine_submit_options_t limited = TINE_SUBMIT_OPTIONS_INIT;
+    share();
+    tine_pool_t *pool = pool_of(1);
+    for (int way = EXIT_WITH_5; way <= EXEC_TRUE; way++) {
+        tine_result_t *result = apply(pool, leave_by, &way, sizeof way);
+        CHECK_STATUS(tine_result_status(result), TINE_EWORKERDIED);
+        CHECK_INT(exit_of(result).reason, TINE_REASON_EXIT);
+        CHECK_INT(exit_of(result).code, way == EXIT_WITH_5 ? 5 : 0);
+        tine_result_free(result);
+        check_works(pool);
+    }
+    limited.timeout_ms = 100;
+    const int way = EXEC_SLEEP; /* it knows nothing of the pool; its time is over as any task's */
+    CHECK_STATUS(end_of(submit_with(pool, leave_by, &way, sizeof way, &limited)), TINE_ETIMEDOUT);
+    check_works(pool);
+    end_pool(pool);
+}
+
 TEST(a_task_that_closes_all_descriptors_ends_only_its_worker) {
     tine_pool_t *pool = new_pool(1);
     tine_result_t *result = apply(pool, close_everything, NULL, 0);
@@ -738,6 +768,29 @@ TEST(deaths_in_a_row_break_the_pool_and_finished_tasks_in_between_save_it) {
     tine_result_free(apply(pool, die, &way, sizeof way));
     CHECK_STATUS(tine_pool_apply(pool, do_nothing, NULL, 0, TINE_FOREVER, NULL), TINE_EBROKEN);
     CHECK_MESSAGE("a worker died: signal 9");
+    tine_pool_free(pool);
+}
+
+TEST(only_deaths_within_the_window_break_the_pool) {
+    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+    const int32_t way = BY_KILL;
+    share();
+    options.workers = 1, options.crash_budget = 2, options.crash_window_ms = 20;
+    tine_pool_t *pool = pool_with(&options);
+    for (int i = 0; i < 3; i++) {
+        tine_result_free(apply(pool, die, &way, sizeof way));
+        poll(NULL, 0, 50); /* until that lies behind */
+    }
+    check_works(pool);
+    end_pool(pool);
+    options.crash_window_ms = 600000;
+    pool = pool_with(&options);
+    for (int i = 0; i < 2; i++) {
+        tine_result_free(apply(pool, die, &way, sizeof way));
+        poll(NULL, 0, 50);
+    }
+    CHECK_STATUS(tine_pool_apply(pool, do_nothing, NULL, 0, TINE_FOREVER, NULL), TINE_EBROKEN);
+    CHECK_MESSAGE("2 workers died in a row");
     tine_pool_free(pool);
 }
 

@@ -84,6 +84,49 @@ TEST(workers_leave_no_core_files_if_that_is_asked) {
     }
 }
 
+static int32_t work_and_abort(const void *arg, size_t len, tine_task_t *task) {
+    (void)arg, (void)len, (void)task;
+    struct timespec used;
+    do clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    while (used.tv_sec == 0 && used.tv_nsec < 20000000);
+    abort();
+}
+static void remove_folder(const char *path) {
+    DIR *folder = opendir(".");
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) unlink(entry->d_name);
+    closedir(folder);
+    rmdir(path);
+}
+TEST(a_death_tells_its_times_and_whether_there_is_a_core_file) {
+    char pattern = 0, path[] = "/tmp/tine-core-XXXXXX";
+    struct rlimit limit = { 0, 0 };
+    FILE *file = fopen("/proc/sys/kernel/core_pattern", "re");
+    if (file == NULL || fread(&pattern, 1, 1, file) != 1 || strchr("/|\n", pattern) != NULL) SKIP("core files do not stay here");
+    fclose(file);
+    CHECK_INT(getrlimit(RLIMIT_CORE, &limit), 0);
+    if (limit.rlim_max < MIB) SKIP("core files are forbidden here");
+    limit.rlim_cur = MIB;
+    CHECK_INT(setrlimit(RLIMIT_CORE, &limit), 0);
+    CHECK(mkdtemp(path) != NULL && chdir(path) == 0);
+    const pid_t probe = fork();
+    if (probe == 0) abort();
+    const int leaves_core = WCOREDUMP(status_of(probe));
+    for (int none = 0; none < 2 && leaves_core; none++) {
+        tine_pool_t *pool = pool_with_flags(1, none ? TINE_POOL_NO_CORE : 0);
+        tine_result_t *result = apply(pool, work_and_abort, NULL, 0);
+        CHECK_STATUS(tine_result_status(result), TINE_EWORKERDIED);
+        const tine_exit_info_t info = exit_of(result);
+        CHECK_INT(info.signal, SIGABRT);
+        CHECK_INT(info.core_dumped, !none);
+        CHECK(info.valid & TINE_EXIT_HAS_TIMES);
+        CHECK(info.user_us + info.system_us >= 10000);
+        tine_result_free(result);
+        end_pool(pool);
+    }
+    remove_folder(path);
+    if (!leaves_core) SKIP("no core files here");
+}
+
 /* ---- Descriptors ---- */
 static int32_t tell_open(const void *arg, size_t len, tine_task_t *task) {
     const int open = fcntl(number_in(arg, len), F_GETFD) >= 0;
