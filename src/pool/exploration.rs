@@ -300,8 +300,10 @@ struct Replying {
     unit: u64,
 }
 
-/// Bytes of each reply. The fifth begins a new unit, the last lies in a unit of its own.
-const REPLIES: [usize; 6] = [20, SHORT, SHORT, SHORT, SHORT, UNIT as usize / 2];
+/// Bytes of each reply. The last but one begins a new unit; three lie in units of their own, which are the same ones if the host has
+/// read them in time.
+const REPLIES: [usize; 8] = [20, LONG, SHORT, SHORT, LONG, SHORT, SHORT, LONG];
+const LONG: usize = UNIT as usize / 2;
 
 struct Letterbox {
     file: OwnedFd,

@@ -8,8 +8,9 @@
 //!
 //! # The file
 //! It consists of units of 32 KiB. Entries fill a unit from its beginning; the last one names the unit in which the journal goes on,
-//! which is one that the host has read to its end, or a new one. So a host that keeps up needs the first two units, the ones that it
-//! maps, and one that does not makes the file grow. Long results lie in units of their own, and the host gives their memory back.
+//! which is the first one that the host has read to its end, or a new one. So a host that keeps up needs the first two units, the
+//! ones that it maps, and one that does not makes the file grow. Long results lie in units of their own, and the host gives their
+//! memory back; the units are used again when it has read the entry that names them.
 //!
 //! The workers that live in one place after each other share the file. Where the host has not retired the last one yet, the next one
 //! begins behind everything that was written, and comes back to the first units when the host has caught up: workers die and are
@@ -25,12 +26,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::room::Room;
 use crate::error::Result;
 use crate::mutant;
 use crate::shm::Window;
 use crate::sys::errno::{self, number};
 use crate::sys::heap::Filled;
 use crate::sys::memory::{self, Access};
+use crate::sys::thread::page_size;
 use crate::sys::{file, now};
 
 pub const UNIT: u64 = 32 << 10;
@@ -208,14 +211,13 @@ pub struct Writer<P = AtOnce> {
     unit: u64,
     /// Within the unit.
     at: u64,
-    /// The first units, which the host maps, are this life's.
-    has_mapped: bool,
-    /// Units that were filled, oldest first, with the position at which each was left.
-    filled: VecDeque<(u64, u64)>,
-    /// No unit from here on was ever used, or what was there has been read.
-    fresh: u64,
-    /// A long result was written whose entry is not written yet.
-    long_pending: bool,
+    /// Where this life began, while the host reads what others have written before that.
+    first: Option<u64>,
+    room: Room,
+    /// What the host may still read: {unit, units}, and the position behind the entry that names or leaves them, in this order.
+    unread: VecDeque<(u64, u64, u64)>,
+    /// {unit, units} for a long result of the task that runs: no entry has said yet that it has ended.
+    pending: Option<(u64, u64)>,
     buffer: Vec<u8>,
 }
 
@@ -228,30 +230,28 @@ impl Writer {
 
 impl<P: Put> Writer<P> {
     pub fn with(put: P, fd: i32, seed: u64, unit: u64) -> Writer<P> {
-        let mut writer = Writer {
-            fd,
-            put,
-            seed,
-            position: 0,
-            unit,
-            at: 0,
-            has_mapped: false,
-            filled: VecDeque::new(),
-            fresh: unit + 1,
-            long_pending: false,
-            buffer: Vec::with_capacity(HEAD + SHORT),
-        };
+        let (first, room) = (Some(unit), Room::new(unit + 1));
+        let (unread, buffer) = (VecDeque::new(), Vec::with_capacity(HEAD + SHORT));
+        let mut writer = Writer { fd, put, seed, position: 0, unit, at: 0, first, room, unread, pending: None, buffer };
         if unit < MAPPED_UNITS {
-            writer.take_mapped();
+            writer.free_before();
         }
         writer
     }
 
-    /// The first units are free.
-    fn take_mapped(&mut self) {
-        self.has_mapped = true;
-        self.filled.extend((0..MAPPED_UNITS).filter(|&unit| unit != self.unit).map(|unit| (unit, 0)));
-        self.fresh = self.fresh.max(MAPPED_UNITS);
+    /// Nobody reads any more what others have written.
+    fn free_before(&mut self) {
+        self.room.give(0, self.first.take().unwrap_or(0));
+    }
+
+    /// What the host has read is free.
+    fn free_read(&mut self, consumed: Consumed) {
+        let Some(consumed) = consumed else { return };
+        self.free_before();
+        while let Some(&(unit, units, _)) = self.unread.front().filter(|&&(_, _, behind)| behind <= consumed) {
+            self.unread.pop_front();
+            self.room.give(unit, units);
+        }
     }
 
     /// Bytes of entries so far.
@@ -268,19 +268,22 @@ impl<P: Put> Writer<P> {
         let length = (HEAD + result.len()).next_multiple_of(8) as u64;
         // Room is kept for the entry that leads on.
         if self.at + length + HEAD as u64 > UNIT {
-            let unit = self.next_unit(consumed)?;
+            let unit = self.take(1, 0, consumed)?;
             self.continue_in(unit)?;
         }
         self.write(&entry, result)?;
-        if entry.has(flag::LONG) || entry.has(flag::LOST) {
-            self.long_pending = false;
+        if let Some((unit, units)) = self.pending.take_if(|_| entry.has(flag::ENDED)) {
+            self.unread.push_back((unit, units, self.position));
         }
         Ok(())
     }
 
     fn continue_in(&mut self, unit: u64) -> errno::Result<()> {
-        self.write(&Entry { flags: flag::NEXT, unit, ..Entry::default() }, &[])?;
-        self.filled.push_back((self.unit, self.position));
+        if let Err(errno) = self.write(&Entry { flags: flag::NEXT, unit, ..Entry::default() }, &[]) {
+            self.room.give(unit, 1);
+            return Err(errno);
+        }
+        self.unread.push_back((self.unit, 1, self.position));
         (self.unit, self.at) = (unit, 0);
         Ok(())
     }
@@ -293,63 +296,44 @@ impl<P: Put> Writer<P> {
         Ok(())
     }
 
-    /// Goes on in the units that the host maps, if it has read everything. For a worker that has nothing to do.
+    /// Goes on in the units that the host maps, if it has read them. For a worker that has nothing to do.
     pub fn rewind(&mut self, consumed: Consumed) {
-        if self.unit >= MAPPED_UNITS && consumed == Some(self.position) && !self.long_pending {
-            if !self.has_mapped {
-                self.take_mapped();
-            }
-            let left = self.unit;
-            if self.continue_in(0).is_ok() {
-                // The host has yet to read that it goes on elsewhere.
-                self.filled = (1..MAPPED_UNITS).map(|unit| (unit, 0)).chain([(left, self.position)]).collect();
-                self.fresh = left + 1;
+        if self.unit >= MAPPED_UNITS {
+            self.free_read(consumed);
+            if self.room.first_free() < MAPPED_UNITS {
+                let unit = self.room.take(1, 0);
+                // What cannot be written now need not be: there is room here.
+                let _ = self.continue_in(unit);
             }
         }
-    }
-
-    /// A unit to go on in.
-    fn next_unit(&mut self, consumed: Consumed) -> errno::Result<u64> {
-        if !self.has_mapped && consumed.is_some() {
-            self.take_mapped();
-        }
-        let free = |&(_, left): &(u64, u64)| consumed.is_some_and(|consumed| left <= consumed);
-        let mapped = self.filled.iter().position(|filled| filled.0 < MAPPED_UNITS && free(filled));
-        if let Some(index) = mapped.or_else(|| self.filled.iter().position(free)) {
-            if let Some((unit, _)) = self.filled.remove(index) {
-                return Ok(unit);
-            }
-        }
-        self.take_fresh(1, consumed)
     }
 
     /// So many units side by side that nobody uses.
-    fn take_fresh(&mut self, count: u64, consumed: Consumed) -> errno::Result<u64> {
-        if consumed == Some(self.position) && !self.long_pending && self.has_mapped {
-            // Everything was read: only the current unit is in use.
-            self.fresh = MAPPED_UNITS.max(self.unit + 1);
-            self.filled.retain(|&(unit, _)| unit < MAPPED_UNITS);
-        }
-        let end = (self.fresh + count) * UNIT;
-        if end > memory::file_size_limit() {
+    fn take(&mut self, count: u64, from: u64, consumed: Consumed) -> errno::Result<u64> {
+        self.free_read(consumed);
+        let unit = self.room.take(count, from);
+        if (unit + count).saturating_mul(UNIT) > memory::file_size_limit() {
+            self.room.give(unit, count);
             return Err(number::FILE_TOO_LARGE);
         }
-        let unit = self.fresh;
-        self.fresh += count;
         Ok(unit)
     }
 
     /// Makes room for a long result of `length` bytes; answers its unit.
-    pub fn reserve_long(&mut self, length: u64, consumed: Consumed) -> errno::Result<u64> {
-        let unit = self.take_fresh(length.div_ceil(UNIT).max(1), consumed)?;
-        self.long_pending = true;
+    fn reserve_long(&mut self, length: u64, consumed: Consumed) -> errno::Result<u64> {
+        let units = length.div_ceil(UNIT).max(1);
+        let unit = self.take(units, MAPPED_UNITS, consumed)?;
+        self.pending = Some((unit, units));
         Ok(unit)
     }
 
     /// Puts a long result where there is room for it.
     pub fn write_long(&mut self, data: &[u8], consumed: Consumed) -> errno::Result<u64> {
         let unit = self.reserve_long(data.len() as u64, consumed)?;
-        self.put.put(borrow(self.fd), data, unit * UNIT)?;
+        if let Err(errno) = self.put.put(borrow(self.fd), data, unit * UNIT) {
+            self.discard_long();
+            return Err(errno);
+        }
         Ok(unit)
     }
 
@@ -358,14 +342,28 @@ impl<P: Put> Writer<P> {
         memory::check_room(length as usize)?;
         let unit = self.reserve_long(length, consumed).map_err(|errno| crate::sys::failure(errno, "a chunk's results"))?;
         // Entries may have been there before, and the results begin as zeros.
-        file::punch(borrow(self.fd), unit * UNIT, length.div_ceil(UNIT) * UNIT);
+        self.empty_long();
         memory::extend(borrow(self.fd), (unit * UNIT) as usize, length as usize)?;
-        Ok((unit, Window::range(borrow(self.fd), unit * UNIT, length as usize, Access::ReadWrite)?))
+        let window = Window::range(borrow(self.fd), unit * UNIT, length as usize, Access::ReadWrite);
+        if window.is_err() {
+            self.empty_long();
+        }
+        Ok((unit, window?))
     }
 
-    /// A long result is not wanted any more.
-    pub fn discard_long(&mut self, unit: u64, length: u64) {
-        file::punch(borrow(self.fd), unit * UNIT, length);
+    /// A long result is not wanted any more, and no entry has named it.
+    pub fn discard_long(&mut self) {
+        self.empty_long();
+        if let Some((unit, units)) = self.pending.take() {
+            self.room.give(unit, units);
+        }
+    }
+
+    /// The same for what an entry has named: until the host has read that the task has ended, it may read what lies there.
+    pub fn empty_long(&mut self) {
+        if let Some((unit, units)) = self.pending {
+            file::punch(borrow(self.fd), unit * UNIT, units * UNIT);
+        }
     }
 }
 
@@ -515,9 +513,10 @@ impl Reader {
     fn long(&self, entry: &Entry) -> errno::Result<Option<Filled>> {
         let offset = entry.unit.checked_mul(UNIT).ok_or(number::FILE_TOO_LARGE)?;
         let length = usize::try_from(entry.length).map_err(|_| number::FILE_TOO_LARGE)?;
-        let result = file::read_new(self.fd.as_fd(), length, offset)?;
-        file::punch(self.fd.as_fd(), offset, entry.length);
-        Ok(result)
+        let result = file::read_new(self.fd.as_fd(), length, offset);
+        // Whole pages: of one that is punched in part nothing is given back.
+        file::punch(self.fd.as_fd(), offset, entry.length.next_multiple_of(page_size() as u64));
+        result
     }
 
     /// What a worker that died had written of a chunk's results.
@@ -558,7 +557,7 @@ mod tests {
             assert!(reader.next_entry().is_none());
         }
         // A host that keeps up needs no more than the first units.
-        assert!(writer.fresh <= MAPPED_UNITS);
+        assert!(writer.room.end() <= MAPPED_UNITS);
     }
 
     #[test]
@@ -568,7 +567,7 @@ mod tests {
             for number in 0..3000u64 {
                 writer.append(ended(number), &[round; 100], Some(reader.position())).unwrap();
             }
-            assert!(writer.fresh > MAPPED_UNITS);
+            assert!(writer.room.end() > MAPPED_UNITS);
             for number in 0..3000 {
                 assert_eq!(reader.next_entry().unwrap().0.ended, number);
             }
@@ -589,6 +588,68 @@ mod tests {
             units.push(unit);
         }
         assert!(units.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    fn write_long(writer: &mut Writer, reader: &Reader, data: &[u8]) -> Entry {
+        let unit = writer.write_long(data, Some(reader.position())).unwrap();
+        Entry { flags: flag::ENDED | flag::LONG, unit, length: data.len() as u64, ..Entry::default() }
+    }
+
+    /// Bytes that the file takes.
+    fn memory(writer: &Writer) -> u64 {
+        file::in_use(borrow(writer.fd))
+    }
+
+    #[test]
+    fn their_room_is_used_again_by_a_worker_that_is_always_ahead() {
+        let (mut writer, mut reader) = both();
+        let (before, began) = (memory(&writer), Entry { flags: flag::BEGAN, ..Entry::default() });
+        for number in 0..200u64 {
+            writer.append(began, &[], Some(reader.position())).unwrap();
+            let long = write_long(&mut writer, &reader, &[number as u8; 9000]);
+            writer.append(Entry { ended: number, ..long }, &[], Some(reader.position())).unwrap();
+            // One result after the other, and one is always left.
+            while number > 0 {
+                let (entry, result) = reader.next_entry().unwrap();
+                if entry.has(flag::ENDED) {
+                    assert_eq!(entry.ended, number - 1);
+                    assert_eq!(result.unwrap().as_deref(), Some(&[entry.ended as u8; 9000][..]));
+                    break;
+                }
+            }
+        }
+        assert!(writer.room.end() <= MAPPED_UNITS + 3, "{:?}", writer.room);
+        assert!(memory(&writer) <= before + UNIT);
+    }
+
+    #[test]
+    fn so_is_that_of_long_results_that_nobody_wants() {
+        let (mut writer, mut reader) = both();
+        let before = memory(&writer);
+        for number in 0..200u64 {
+            write_long(&mut writer, &reader, &[1; 9000]);
+            writer.discard_long();
+            writer.append(ended(number), b"short", Some(reader.position())).unwrap();
+            assert_eq!(reader.next_entry().unwrap().0.ended, number);
+        }
+        assert!(writer.room.end() <= MAPPED_UNITS && memory(&writer) == before);
+    }
+
+    /// The host reads what a dead worker has left of it.
+    #[test]
+    fn the_room_of_a_chunk_is_not_used_again_before_its_end_was_read() {
+        let (mut writer, mut reader) = both();
+        let (unit, _) = writer.map_long(100, Some(0)).unwrap();
+        let begins = Entry { flags: flag::BEGAN | flag::CHUNK, unit, length: 100, ..Entry::default() };
+        writer.append(begins, &[], Some(0)).unwrap();
+        let _ = reader.next_entry().unwrap();
+        writer.empty_long();
+        let lost = Entry { ended: 1, ..Entry::lost(number::NO_MEMORY) };
+        writer.append(lost, &[], Some(reader.position())).unwrap();
+        assert!(write_long(&mut writer, &reader, &[1; 9000]).unit > unit);
+        writer.discard_long();
+        let _ = reader.next_entry().unwrap();
+        assert_eq!(write_long(&mut writer, &reader, &[1; 9000]).unit, unit);
     }
 
     #[test]

@@ -110,6 +110,7 @@ pub mod memory;
 pub mod message;
 pub mod nursery;
 pub mod roll;
+pub mod room;
 pub mod stderr;
 pub mod stream;
 pub mod submit;

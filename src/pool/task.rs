@@ -254,8 +254,8 @@ impl Reply {
 
     fn forget(&mut self) {
         self.short.clear();
-        if let (Some((unit, length)), Some(journal)) = (self.long.take(), &mut self.journal) {
-            journal.discard_long(unit, length);
+        if let (Some(_), Some(journal)) = (self.long.take(), &mut self.journal) {
+            journal.discard_long();
         }
     }
 
@@ -350,6 +350,13 @@ impl Reply {
         }
         // SYNC POINT: chunk (release): the host reads it when the worker is dead, through the kernel.
         w.store64(&chunk.head.done, item as u64 + 1, Release);
+    }
+
+    /// The chunk was not begun.
+    pub(super) fn discard_chunk(&mut self) {
+        if let (Some(_), Some(journal)) = (self.chunk.take(), &mut self.journal) {
+            journal.empty_long();
+        }
     }
 
     pub(super) fn end_chunk(&mut self) -> Entry {

@@ -345,7 +345,7 @@ impl Worker<'_> {
                     self.call(task, &call, argument.address, length)
                 }
                 Err(errno) => {
-                    task.reply_state().end_chunk();
+                    task.reply_state().discard_chunk();
                     Entry::lost(errno)
                 }
             },

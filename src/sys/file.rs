@@ -130,6 +130,17 @@ pub fn length(fd: BorrowedFd) -> u64 {
     u64::try_from(unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_END) }).unwrap_or(0)
 }
 
+/// Bytes of memory that the file takes.
+#[cfg(test)]
+pub fn in_use(fd: BorrowedFd) -> u64 {
+    // SAFETY: all zeros is a valid stat, which the call fills.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        libc::fstat(fd.as_raw_fd(), &mut stat);
+        stat.st_blocks as u64 * 512
+    }
+}
+
 /// [`punch`] to the end of the file, and of its last page: of a page that is punched in part nothing is given back.
 pub fn punch_from(fd: BorrowedFd, offset: u64) {
     punch(fd, offset, length(fd).saturating_sub(offset).next_multiple_of(page_size() as u64));

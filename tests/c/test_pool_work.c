@@ -1,4 +1,5 @@
 /* Work in pools: results, callbacks, order, deaths, scale. What a careful user relies on, seen from outside. */
+#include <sys/resource.h>
 #include "pool_tools.h"
 
 /* ---- apply, submit, async ---- */
@@ -242,6 +243,44 @@ TEST_WITHIN(large_results_give_their_memory_back, 60) {
     /* 40 x 4 MiB each way went through; what one task needs may be kept per worker. */
     CHECK(blocks_of_memfds() <= blocks + 4 * 2 * (4 * MIB / 512));
     CHECK(atol(field_of(getpid(), "RssShmem:")) <= resident + 4 * 2 * (4 * MIB / KIB));
+    end_pool(pool);
+}
+
+static int32_t reply_long(const void *arg, size_t len, tine_task_t *task) {
+    static const char bytes[9000];
+    if (tine_task_reply(task, bytes, sizeof bytes) != TINE_OK) return 1;
+    return number_in(arg, len) == 1 ? TINE_OK : tine_task_reply(task, bytes, 8); /* takes the place of the first */
+}
+TEST(a_reply_of_some_pages_gives_them_back) {
+    enum { MANY = 400 };
+    tine_pool_t *pool = pool_of(1);
+    for (int kind = 1; kind <= 2; kind++) {
+        tine_result_free(apply(pool, reply_long, &kind, sizeof kind));
+        const long blocks = blocks_of_memfds();
+        for (int i = 0; i < MANY; i++) {
+            tine_result_t *result = apply(pool, reply_long, &kind, sizeof kind);
+            CHECK_INT(tine_result_status(result), TINE_OK);
+            tine_result_free(result);
+        }
+        CHECK(blocks_of_memfds() <= blocks + 256 * KIB / 512);
+    }
+    end_pool(pool);
+}
+/* Nor must it use up the addresses in the files that it lies in. */
+TEST(any_number_of_long_replies_fit_below_a_limit_of_files) {
+    struct rlimit limit;
+    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+    const int kind = 1;
+    CHECK_INT(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = 16 * MIB;
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    options.workers = 1, options.max_pending = 64;
+    tine_pool_t *pool = pool_with(&options);
+    for (int i = 0; i < 600; i++) {
+        tine_result_t *result = apply(pool, reply_long, &kind, sizeof kind);
+        CHECK_INT(tine_result_status(result), TINE_OK);
+        tine_result_free(result);
+    }
     end_pool(pool);
 }
 
