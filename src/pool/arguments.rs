@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::memory::{Extent, Sizes};
+use super::room::Room;
 use crate::error::Result;
 use crate::sys::{file, memory};
 
@@ -25,8 +26,8 @@ pub enum Location {
     Inline,
     /// Offset in the mapped memory.
     Arena { offset: usize, class: u32 },
-    /// Offset in the file, behind what is mapped.
-    Unmapped { offset: u64, length: usize },
+    /// Offset in the file, behind what is mapped; whole pages.
+    Unmapped { offset: u64, length: u64 },
 }
 
 #[derive(Debug)]
@@ -39,9 +40,8 @@ pub struct Arguments {
     /// Of each class: pieces that came back.
     free: [Vec<usize>; CLASSES],
     in_arena: usize,
-    /// Where the next one behind the arena may begin.
-    next_unmapped: u64,
-    unmapped: usize,
+    /// Behind the arena, in bytes: whole pages.
+    unmapped: Room,
 }
 
 impl Arguments {
@@ -53,8 +53,7 @@ impl Arguments {
             used: 0,
             free: Default::default(),
             in_arena: 0,
-            next_unmapped: memory::whole_pages(sizes.tasks_length()) as u64,
-            unmapped: 0,
+            unmapped: Room::new(memory::whole_pages(sizes.tasks_length()) as u64),
         }
     }
 
@@ -68,11 +67,9 @@ impl Arguments {
                 return Ok(location);
             }
         }
-        let offset = self.next_unmapped;
         memory::check_room(length)?;
-        self.next_unmapped += memory::whole_pages(length) as u64;
-        self.unmapped += 1;
-        Ok(Location::Unmapped { offset, length })
+        let length = memory::whole_pages(length) as u64;
+        Ok(Location::Unmapped { offset: self.unmapped.take(length, 0), length })
     }
 
     /// `None`: the arena is full.
@@ -105,11 +102,8 @@ impl Arguments {
                 }
             }
             Location::Unmapped { offset, length } => {
-                file::punch(fd.as_fd(), offset, length as u64);
-                self.unmapped -= 1;
-                if self.unmapped == 0 {
-                    self.next_unmapped = memory::whole_pages(self.base + self.limit) as u64;
-                }
+                file::punch(fd.as_fd(), offset, length);
+                self.unmapped.give(offset, length);
             }
         }
     }
@@ -152,7 +146,37 @@ mod tests {
             for (location, _) in locations {
                 arguments.free(&fd, location);
             }
-            assert_eq!((arguments.in_arena, arguments.unmapped, arguments.used), (0, 0, 0));
+            assert_eq!((arguments.in_arena, arguments.unmapped.end(), arguments.used), (0, memory_end(&sizes), 0));
         }
+    }
+
+    fn memory_end(sizes: &Sizes) -> u64 {
+        memory::whole_pages(sizes.tasks_length()) as u64
+    }
+
+    #[test]
+    fn long_ones_come_and_go_beside_one_that_stays() {
+        let sizes = Sizes { slots: 8, places: 3, arena: 256 << 10 };
+        let fd = memory::create_empty(c"test").unwrap();
+        let mut arguments = Arguments::new(&sizes);
+        let length = 100_001;
+        let put = |arguments: &mut Arguments| {
+            let location = arguments.allocate(fd.as_fd(), length).unwrap();
+            let Location::Unmapped { offset, .. } = location else { unreachable!("{location:?}") };
+            file::write_at(fd.as_fd(), &vec![1; length], offset).unwrap();
+            location
+        };
+        let (stays, mut before) = (put(&mut arguments), put(&mut arguments));
+        for _ in 0..100 {
+            let next = put(&mut arguments);
+            arguments.free(&fd, before);
+            before = next;
+        }
+        let pages = memory::whole_pages(length) as u64;
+        assert_eq!((arguments.unmapped.end(), file::in_use(fd.as_fd())), (memory_end(&sizes) + 2 * pages, 2 * pages));
+        for location in [stays, before] {
+            arguments.free(&fd, location);
+        }
+        assert_eq!((arguments.unmapped.end(), file::in_use(fd.as_fd())), (memory_end(&sizes), 0));
     }
 }

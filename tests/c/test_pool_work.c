@@ -266,6 +266,19 @@ TEST(a_reply_of_some_pages_gives_them_back) {
     }
     end_pool(pool);
 }
+TEST(a_large_argument_gives_its_pages_back_while_another_is_in_use) {
+    static char block[100001];
+    share();
+    tine_pool_t *pool = pool_of(2);
+    tine_async_t *stays = submit(pool, wait_at_gate, block, sizeof block);
+    tine_result_free(apply(pool, do_nothing, block, sizeof block));
+    const long blocks = blocks_of_memfds();
+    for (int i = 0; i < 400; i++) tine_result_free(apply(pool, do_nothing, block, sizeof block));
+    CHECK(blocks_of_memfds() <= blocks + 256 * KIB / 512);
+    set(&shared->gate, 1);
+    CHECK_STATUS(end_of(stays), TINE_OK);
+    end_pool(pool);
+}
 /* Nor must it use up the addresses in the files that it lies in. */
 TEST(any_number_of_long_replies_fit_below_a_limit_of_files) {
     struct rlimit limit;
