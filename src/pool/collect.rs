@@ -109,6 +109,9 @@ impl Host {
                     self.retire(w, &mut state, place, cursor);
                 }
             }
+            if state.doubtful {
+                self.check_claims(w, &mut state);
+            }
             self.advance(w, &mut state);
             *notes |= state.has_notes();
             // Every journal was read to where it ended, of the last life that has begun.
@@ -169,8 +172,11 @@ impl Host {
             said.push_str(&text);
         }
         state.table.retire(w, place as u32, death, kind, partial, tail);
-        // It may have written over what everybody may write, and its claims are nobody's now.
-        let lost = state.table.repair(w);
+        // Its claims are nobody's now. It may have written over what everybody may write: see `Host::check_claims`.
+        let lost = state.table.repair_taken(w);
+        if !std::mem::replace(&mut state.doubtful, true) {
+            state.checked = now();
+        }
         if lost > 1 {
             state.notes.push((Level::Warn, format!("{}: {lost} claims were written over", self.name)));
         }

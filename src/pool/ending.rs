@@ -8,19 +8,21 @@ use std::time::Duration;
 
 use super::board::phase;
 use super::collect::{ORDERED, UNKNOWN};
-use super::host::{Host, Lifecycle};
+use super::host::{Host, Lifecycle, State};
 use super::roll::stage;
 use crate::error::{Error, Kind, Result};
 use crate::log::{self, Level};
 use crate::shm::Words;
 use crate::sys::thread::Thread;
 use crate::sys::wait::{self, Child};
-use crate::sys::{Deadline, fd, pidfd, poll, process, signal};
+use crate::sys::{Deadline, fd, now, pidfd, poll, process, signal};
 use crate::timeout::Timeout;
 
 /// How long the nursery may take to hear a command, and how long after the grace to carry it out.
 pub(super) const HEARING_MS: u64 = 2_000;
 pub(super) const ENDING_MS: u64 = 5_000;
+/// How long claims are left alone once all were looked at: less than whoever waits takes until it looks again.
+const CHECK_NS: u64 = 900_000_000;
 
 impl Host {
     /// What becomes readable when the nursery ends.
@@ -94,18 +96,27 @@ impl Host {
         if self.nursery_is_gone() {
             return self.end();
         }
-        let w = Thread::current();
         let mut state = self.lock()?;
         self.send_end(&mut state);
-        let (queued, _) = state.table.counts();
-        if queued > 0 && state.lifecycle <= Lifecycle::Closing {
-            let lost = state.table.repair(w);
-            drop(state);
-            if lost > 0 {
-                log::write(Level::Warn, || format!("{}: {lost} claims were written over", self.name));
-            }
-        }
+        self.check_claims(Thread::current(), &mut state);
+        drop(state);
+        self.write_notes();
         Ok(())
+    }
+
+    /// Looks at all that waits, which is not quick: once in a while, whoever looks.
+    pub(super) fn check_claims(&self, w: Thread, state: &mut State) {
+        let (queued, _) = state.table.counts();
+        if queued == 0 || state.lifecycle > Lifecycle::Closing {
+            state.doubtful = false;
+        } else if now() >= state.checked + CHECK_NS {
+            state.doubtful = false;
+            let lost = state.table.repair(w);
+            if lost > 0 {
+                state.notes.push((Level::Warn, format!("{}: {lost} claims were written over", self.name)));
+            }
+            state.checked = now();
+        }
     }
 
     pub fn close(&self) -> Result<()> {

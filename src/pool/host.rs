@@ -54,6 +54,9 @@ pub(super) struct State {
     /// When workers died in a row without a task in between.
     pub(super) recent_deaths: VecDeque<u64>,
     pub(super) finished_at_death: u64,
+    /// A worker has died that may have written over claims of tasks that wait, and when all were last looked at.
+    pub(super) doubtful: bool,
+    pub(super) checked: u64,
     pub(super) commands: u32,
     /// The argument of a TERMINATE that found no room in the socket; the number of the last one that did.
     pub(super) unsent_end: Option<i64>,
@@ -214,6 +217,8 @@ impl State {
             worker_deaths: 0,
             recent_deaths: VecDeque::new(),
             finished_at_death: 0,
+            doubtful: false,
+            checked: 0,
             commands: 0,
             unsent_end: None,
             sent_end: 0,

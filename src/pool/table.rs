@@ -37,6 +37,16 @@ enum Stage {
     },
 }
 
+/// What a look at the claim of a slot shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Whoever looks for a task can take it.
+    Waiting,
+    /// A worker has it, or there is none.
+    Elsewhere,
+    Lost,
+}
+
 struct Slot {
     /// 0 = free.
     sequence: u64,
@@ -70,6 +80,9 @@ pub enum ArgumentAt {
     /// Only in the file.
     Unmapped(u64),
 }
+
+/// No position in a lane.
+const NOWHERE: u64 = u64::MAX;
 
 #[derive(Default)]
 struct Lane {
@@ -177,7 +190,16 @@ impl Table {
         let argument = self.arguments.allocate(self.files.tasks.as_fd(), spec.argument.len())?;
         if slot == fresh {
             let (job, stage) = (None, Stage::Written);
-            self.slots.push(Slot { sequence: 0, job, argument, stage, attempt: 0, attempts: 0, flags: 0, named: [0; LANES] });
+            self.slots.push(Slot {
+                sequence: 0,
+                job,
+                argument,
+                stage,
+                attempt: 0,
+                attempts: 0,
+                flags: 0,
+                named: [NOWHERE; LANES],
+            });
             Thread::current().store(&self.board.tasks.head.records, fresh + 1, Release);
         } else {
             self.free.pop();
@@ -203,7 +225,7 @@ impl Table {
             attempt: 1,
             attempts: spec.attempts.max(1),
             flags: task_flags,
-            named: [0; LANES],
+            named: [NOWHERE; LANES],
         };
         Ok(slot)
     }
@@ -275,6 +297,8 @@ impl Table {
         let tail = self.lanes[lane].tail;
         let reach = ((tail + 1).min(positions) as usize) * size_of::<u64>();
         self.orders[lane].reach(&self.files.tasks, reach)?;
+        // Once is enough, also where it was lost in another lane.
+        self.slots[slot as usize].named = [NOWHERE; LANES];
         self.slots[slot as usize].named[lane] = tail;
         self.board.publish(w, lane, tail, slot, generation);
         self.lanes[lane].tail = tail + 1;
@@ -487,27 +511,62 @@ impl Table {
     /// to name it again) is found lost the next time, too.
     pub fn repair(&mut self, w: Thread) -> u32 {
         self.advance(w);
-        let mut lost = 0;
+        let (mut lost, mut left) = (0, self.pending);
         for slot in 0..self.slots.len() as u32 {
-            let Slot { sequence, stage, .. } = self.slots[slot as usize];
-            if sequence == 0 || stage != Stage::Ready {
-                continue;
+            if left == 0 {
+                break;
             }
-            let had = match self.board.claim(w, slot, sequence as u32) {
-                Claim::Ready => true,
-                // It has taken it and not said so yet, or the host has not read that yet: unless it is retired.
-                Claim::Running(Holder { place, life }) => {
-                    self.workers.get(place as usize).is_some_and(|worker| life.wrapping_sub(worker.life as u16) as i16 >= 0)
+            left -= usize::from(self.slots[slot as usize].sequence != 0);
+            lost += u32::from(self.find(w, slot) == Found::Lost);
+        }
+        self.board.repair(w, [self.lanes[FIRST].head, self.lanes[NORMAL].head]);
+        lost
+    }
+
+    /// The same for what was taken, however much waits behind it: tasks are taken in their order, so what a dead worker had is before
+    /// the first one that nobody has, unless somebody has written over more than that.
+    pub fn repair_taken(&mut self, w: Thread) -> u32 {
+        self.advance(w);
+        let mut lost = 0;
+        for lane in 0..LANES {
+            let Lane { head, tail } = self.lanes[lane];
+            // Whoever was killed between taking a task and moving the hint has not moved it, and who was slow has moved it back.
+            let hint = w.load64(&self.board.claims.head.hints[lane], Relaxed);
+            let hint = if hint <= tail { hint } else { head };
+            for position in head..tail {
+                let named = self.board.ordered(w, lane, position);
+                if self.is_needed(lane, position, named) {
+                    match self.find(w, named.slot) {
+                        Found::Waiting if position >= hint => break,
+                        Found::Lost => lost += 1,
+                        _ => {}
+                    }
                 }
-                Claim::Other => false,
-            };
-            if !had {
-                lost += 1;
-                let _ = self.push(w, FIRST, slot, sequence as u32);
             }
         }
         self.board.repair(w, [self.lanes[FIRST].head, self.lanes[NORMAL].head]);
         lost
+    }
+
+    /// Looks who has the task of a slot, and names it once more if nobody can.
+    fn find(&mut self, w: Thread, slot: u32) -> Found {
+        let Slot { sequence, stage, .. } = self.slots[slot as usize];
+        if sequence == 0 || stage != Stage::Ready {
+            return Found::Elsewhere;
+        }
+        match self.board.claim(w, slot, sequence as u32) {
+            Claim::Ready => return Found::Waiting,
+            // It has taken it and not said so yet, or the host has not read that yet: unless it is retired.
+            Claim::Running(Holder { place, life }) => {
+                let worker = self.workers.get(place as usize);
+                if worker.is_some_and(|worker| life.wrapping_sub(worker.life as u16) as i16 >= 0) {
+                    return Found::Elsewhere;
+                }
+            }
+            Claim::Other => {}
+        }
+        let _ = self.push(w, FIRST, slot, sequence as u32);
+        Found::Lost
     }
 
     /// Takes back a task that no worker has; answers whether it could.
@@ -730,5 +789,28 @@ mod tests {
             tell.send(slots).unwrap();
         });
         assert_eq!(done.recv_timeout(Duration::from_secs(60)).expect("it does not end"), [0, 1, 2, 3]);
+    }
+
+    /// What a death costs does not depend on how much waits.
+    #[test]
+    fn what_was_taken_is_found_without_looking_at_what_waits() {
+        let (w, mut table) = (Thread::current(), table());
+        let (board, dead) = (table.board.clone(), Holder { place: 0, life: 0xffff });
+        (0..SLOTS).for_each(|_| submit(w, &mut table));
+        let hint = &board.claims.head.hints[NORMAL];
+        // Whoever takes one may be killed before it moves the hint, or be slow and move it back.
+        assert!((0..2).all(|_| board.take(w, dead).is_some()));
+        w.store64(hint, 0, Relaxed);
+        // The last one was written over: that is found in time.
+        w.store64(board.claims.claims.get(SLOTS - 1).unwrap(), 0x41, Relaxed);
+        assert_eq!(table.repair_taken(w), 2);
+        // Several may die at once.
+        assert_eq!((table.repair_taken(w), w.load64(hint, Relaxed)), (0, 2));
+        assert!((0..2).all(|_| board.take(w, dead).is_some()));
+        assert_eq!((table.repair_taken(w), table.repair(w)), (2, 1));
+        assert_eq!((table.repair_taken(w), table.repair(w)), (0, 0));
+        let mut slots: Vec<_> = std::iter::from_fn(|| board.take(w, dead).map(|taken| taken.slot)).collect();
+        slots.sort_unstable();
+        assert_eq!(slots, [0, 1, 2, 3]);
     }
 }
