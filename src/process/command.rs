@@ -2,16 +2,17 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 use super::children::{self, Child, Watch, What};
 use super::handle::Process;
-use super::streams::Streams;
+use super::streams::{Ends, Streams};
 use super::tree;
 use crate::error::{Error, Kind, Result};
 use crate::sys::fd::{self, Access, PrivateFd};
 use crate::sys::signal::Mask;
 use crate::sys::spawn::{self, Descriptors, Group, Limit, Plan, Strings};
+use crate::sys::withheld::Withheld;
 use crate::sys::{self, Deadline, cpu, lasting, process, stdio};
 use crate::timeout::Timeout;
 
@@ -192,12 +193,10 @@ fn paths(executable: &CStr, env: &[&CStr]) -> Vec<CString> {
 }
 
 /// What is open only until the command has it.
-type Theirs = Vec<OwnedFd>;
-/// This process's ends of the pipes.
-type Ours = [Option<OwnedFd>; 3];
+type Theirs = Vec<Withheld>;
 
 /// Opens what the command's descriptors are made of.
-fn connect(command: &Command) -> Result<(Descriptors, Theirs, Ours)> {
+fn connect(command: &Command) -> Result<(Descriptors, Theirs, Ends)> {
     let (mut theirs, mut ours) = (Theirs::new(), [None, None, None]);
     let mut moves = mapped(command)?;
     let mut stdout = 1;
@@ -217,7 +216,7 @@ fn connect(command: &Command) -> Result<(Descriptors, Theirs, Ours)> {
             }
             (None, stdio) => stdio,
         };
-        let mut keep = |fd: OwnedFd| {
+        let mut keep = |fd: Withheld| {
             let number = fd.as_raw_fd();
             theirs.push(fd);
             number
@@ -227,9 +226,9 @@ fn connect(command: &Command) -> Result<(Descriptors, Theirs, Ours)> {
         let access = if to == 0 { Access::Read } else { Access::Write };
         let from = match source {
             Stdio::Inherit if fd::is_open(to) => to,
-            Stdio::Inherit | Stdio::Null => keep(fd::open(c"/dev/null", access).map_err(of_stream)?),
+            Stdio::Inherit | Stdio::Null => keep(Withheld::late(fd::open(c"/dev/null", access).map_err(of_stream)?)),
             Stdio::Pipe => {
-                let (read, write) = fd::pipe().map_err(of_stream)?;
+                let (read, write) = Withheld::pipe().map_err(of_stream)?;
                 let (own, other) = if to == 0 { (write, read) } else { (read, write) };
                 ours[number] = Some(own);
                 keep(other)
@@ -238,8 +237,8 @@ fn connect(command: &Command) -> Result<(Descriptors, Theirs, Ours)> {
                 check_open(fd, format_args!("options.{name}_fd"))?;
                 fd
             }
-            Stdio::Path(path) => keep(fd::open(path, access).map_err(of_path)?),
-            Stdio::Append(path) if to != 0 => keep(fd::open(path, Access::Append).map_err(of_path)?),
+            Stdio::Path(path) => keep(Withheld::late(fd::open(path, access).map_err(of_path)?)),
+            Stdio::Append(path) if to != 0 => keep(Withheld::late(fd::open(path, Access::Append).map_err(of_path)?)),
             Stdio::Stdout if to == 2 => stdout,
             Stdio::Append(_) | Stdio::Stdout => {
                 return Err(Error::invalid(format!("options.{name}_mode: not for {name}")));

@@ -12,10 +12,11 @@ use std::os::fd::AsRawFd;
 
 use super::children::{self, Child};
 use super::handle::Process;
-use super::streams::{End, Ends};
+use super::streams::Ends;
 use crate::error::{Error, Kind, Note, Result};
 use crate::sys::heap::Growing;
 use crate::sys::pipe::{self, Moved};
+use crate::sys::withheld::Withheld;
 use crate::sys::{self, Deadline, poll};
 use crate::timeout::Timeout;
 
@@ -30,7 +31,7 @@ const NAP_MOST_MS: u64 = 20;
 /// A conversation with a command. What did not come to its end goes on with the next call.
 #[derive(Debug)]
 pub struct Conversation {
-    stdin: Option<End>,
+    stdin: Option<Withheld>,
     /// The input that the first call was given and did not get rid of, and how much of it was since; `None` before that call.
     input: Option<(Vec<u8>, usize)>,
     stdout: Output,
@@ -41,7 +42,7 @@ pub struct Conversation {
 #[derive(Debug)]
 struct Output {
     /// `None`: it has come to its end.
-    fd: Option<End>,
+    fd: Option<Withheld>,
     kept: Growing,
     /// More is dropped.
     most: usize,
@@ -260,6 +261,6 @@ impl Output {
     }
 }
 
-fn number(fd: &Option<End>) -> i32 {
+fn number(fd: &Option<Withheld>) -> i32 {
     fd.as_ref().map_or(-1, AsRawFd::as_raw_fd)
 }

@@ -126,14 +126,20 @@ impl Process {
 
     /// The same, the caller's from now on.
     pub fn take_stream(&self, stream: Stream) -> Result<OwnedFd> {
-        self.streams()?.take(stream).ok_or_else(|| {
-            Error::new(Kind::Closed, format!("{}: there is no pipe to its {stream}, or it was taken or closed", self.label()))
-        })
+        self.streams()?.take(stream).ok_or_else(|| self.no_pipe(stream))
+    }
+
+    #[cold]
+    fn no_pipe(&self, stream: Stream) -> Error {
+        Error::new(Kind::Closed, format!("{}: there is no pipe to its {stream}, or it was taken or closed", self.label()))
     }
 
     /// The command sees the end of its input.
     pub fn close_stdin(&self) -> Result<()> {
-        self.take_stream(Stream::Stdin).map(drop)
+        match self.streams()?.close(Stream::Stdin) {
+            true => Ok(()),
+            false => Err(self.no_pipe(Stream::Stdin)),
+        }
     }
 
     pub fn terminate(&self) -> Result<()> {

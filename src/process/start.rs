@@ -14,7 +14,7 @@ use super::children::{self, Child, Watch, What};
 use super::handle::Process;
 use super::record::Record;
 use super::role;
-use super::streams::{self, Streams};
+use super::streams::Streams;
 use crate::error::{Error, Kind, Result};
 use crate::log::{self, Level};
 use crate::sys::fd::{self, Known, PrivateFd};
@@ -23,7 +23,7 @@ use crate::sys::fork_gate;
 use crate::sys::per_process::PerProcess;
 use crate::sys::signal::{self, Blocked};
 use crate::sys::wait::{self, Seen};
-use crate::sys::{self, exit, pidfd, process, stdio};
+use crate::sys::{self, exit, pidfd, process, stdio, withheld};
 use crate::timeout::Timeout;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,8 +87,10 @@ pub(super) fn make(name: &CStr, manner: Manner, body: impl FnOnce() -> i32) -> R
         let exit_pipe = if host_fd.is_none() { Some(fd::pipe()?) } else { None };
 
         // The child of a program with threads must not allocate.
-        let (name_of_child, not_its) = (name.to_owned(), streams::not_for_children());
+        let name_of_child = name.to_owned();
         let gate = fork_gate::close()?;
+        // A supervisor needs some, and closes all.
+        let not_its = if manner.deaf { Vec::new() } else { withheld::all() };
         stdio::flush_before_fork();
         let blocked = Blocked::all();
         let pid = match fork::fork().map_err(fork_failure)? {

@@ -1,15 +1,13 @@
 //! This process's ends of the pipes to a command.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::communicate::Conversation;
 use crate::error::{Error, Kind, Result};
-use crate::sys::fd::{Known, PrivateFd};
-use crate::sys::per_process::PerProcess;
+use crate::sys::withheld::Withheld;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -29,63 +27,7 @@ impl fmt::Display for Stream {
 }
 
 /// One slot for each of the three; empty where there is no pipe, and once its end was taken or closed.
-pub(super) type Ends = [Option<End>; 3];
-
-/// This process's end of one pipe.
-#[derive(Debug)]
-pub(super) struct End {
-    /// Before the descriptor: what is listed is open.
-    listed: Listed,
-    fd: PrivateFd,
-}
-
-impl End {
-    fn new(fd: OwnedFd) -> End {
-        End { listed: Listed::new(fd.as_raw_fd()), fd: PrivateFd::new(fd) }
-    }
-
-    fn into_owned(self) -> OwnedFd {
-        drop(self.listed);
-        self.fd.into_owned()
-    }
-}
-
-impl AsRawFd for End {
-    fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
-    }
-}
-
-/// All ends that this process has, by their numbers.
-static ENDS: PerProcess<BTreeMap<RawFd, Known>> = PerProcess::new();
-
-/// What a function child that is made now closes: a copy would keep a command from the end of its input, or from noticing that nobody
-/// reads.
-pub(super) fn not_for_children() -> Vec<Known> {
-    ENDS.with(|ends| ends.values().copied().collect())
-}
-
-#[derive(Debug)]
-struct Listed(Option<Known>);
-
-impl Listed {
-    fn new(fd: RawFd) -> Listed {
-        let known = Known::by_number(fd);
-        if let Some(known) = known {
-            ENDS.with(|ends| ends.insert(fd, known));
-        }
-        Listed(known)
-    }
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        // In a forked child the number may be another pipe's, made there.
-        if let Some(known) = self.0 {
-            ENDS.with(|ends| if ends.get(&known.number()) == Some(&known) { ends.remove(&known.number()) } else { None });
-        }
-    }
-}
+pub(super) type Ends = [Option<Withheld>; 3];
 
 #[derive(Debug)]
 pub(super) struct Streams {
@@ -115,8 +57,7 @@ impl Streams {
         Streams::new([None, None, None], 0)
     }
 
-    pub(super) fn new(ends: [Option<OwnedFd>; 3], most: usize) -> Streams {
-        let ends = ends.map(|end| end.map(End::new));
+    pub(super) fn new(ends: Ends, most: usize) -> Streams {
         Streams { state: Mutex::new(State { ends, conversation: Talk::None }), most }
     }
 
@@ -131,7 +72,13 @@ impl Streams {
     }
 
     pub(super) fn take(&self, stream: Stream) -> Option<OwnedFd> {
-        self.lock().ends[stream as usize].take().map(End::into_owned)
+        self.lock().ends[stream as usize].take().map(Withheld::into_owned)
+    }
+
+    /// `false`: there is none.
+    pub(super) fn close(&self, stream: Stream) -> bool {
+        let end = self.lock().ends[stream as usize].take();
+        end.is_some()
     }
 
     /// For one call at a time: the conversation, which begins now or goes on.

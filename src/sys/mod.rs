@@ -37,6 +37,7 @@ pub mod stdio;
 pub mod thread;
 pub mod tsan;
 pub mod wait;
+pub mod withheld;
 
 pub use deadline::{Deadline, now};
 pub use errno::{errno, failure, last_failure};

@@ -365,6 +365,57 @@ TEST(a_function_child_does_not_keep_a_command_waiting_for_input) {
     CHECK_INT(finish(other), 0);
 }
 
+/* One call of one thread lasts until a byte comes, or as long as a fork that does not wait for it would need. */
+static enum { NOTHING, PIPE, CLOSE } slow;
+static int slow_fd = -1, reached[2], go_on[2];
+static __thread int is_slow;
+static void be_slow(void) {
+    struct pollfd poll_go_on = { go_on[0], POLLIN, 0 };
+    slow = NOTHING;
+    tell(reached[1], 'r');
+    poll(&poll_go_on, 1, 100);
+}
+int pipe2(int ends[2], int flags) {
+    const int result = (int)syscall(SYS_pipe2, ends, flags);
+    if (is_slow && slow == PIPE) be_slow();
+    return result;
+}
+int close(int fd) {
+    if (is_slow && slow == CLOSE && fd == slow_fd) be_slow();
+    return (int)syscall(SYS_close, fd);
+}
+static void *spawn_slowly(void *process) {
+    is_slow = 1;
+    *(tine_process_t **)process = shell("cat");
+    return NULL;
+}
+static void *close_slowly(void *process) {
+    is_slow = 1;
+    CHECK_OK(tine_process_close_stdin(*(tine_process_t **)process));
+    return NULL;
+}
+TEST(a_function_child_that_another_thread_starts_meanwhile_has_no_pipe_either) {
+    for (int i = 0; i < 2; i++) {
+        tine_process_t *process = i == 0 ? NULL : shell("cat"), *child = NULL;
+        struct output output;
+        pthread_t thread;
+        int ends[2];
+        make_pipe(ends), make_pipe(reached), make_pipe(go_on);
+        slow = i == 0 ? PIPE : CLOSE;
+        slow_fd = i == 0 ? -1 : tine_process_stdin_fd(process);
+        CHECK_INT(pthread_create(&thread, NULL, i == 0 ? spawn_slowly : close_slowly, &process), 0);
+        CHECK_INT(hear(reached[0]), 'r');
+        CHECK_OK(tine_process_start(wait_for_end, (void *)(intptr_t)ends[0], NULL, &child));
+        tell(go_on[1], 0);
+        CHECK_INT(pthread_join(thread, NULL), 0);
+        CHECK_OK(communicate(process, NULL, 0, 10000, &output));
+        forget(&output);
+        CHECK_INT(finish(process), 0);
+        tell(ends[1], 0);
+        CHECK_INT(finish(child), 0);
+    }
+}
+
 TEST(in_a_forked_child_the_handle_is_inert) {
     tine_process_t *process = shell("cat");
     const pid_t pid = fork();
