@@ -4,7 +4,7 @@
 use std::sync::mpsc::{self, Sender, SyncSender};
 use std::thread;
 
-use super::fork_gate::Member;
+use super::fork_gate::{self, Member};
 use super::per_process::PerProcess;
 use super::signal::Blocked;
 use crate::error::{Error, Kind, Result};
@@ -15,6 +15,8 @@ const STACK: usize = 256 << 10;
 struct Job {
     work: *mut (dyn FnMut() + Send),
     done: SyncSender<()>,
+    /// Who waits for it is inside the gate: a fork waits for the two as for one.
+    covered: bool,
 }
 
 // SAFETY: the work is Send, and whoever sends it leaves it alone until it is done.
@@ -37,7 +39,7 @@ pub fn run<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     // SAFETY: the same pointer without its lifetime: this call does not return before nobody has it any more.
     let work = unsafe { std::mem::transmute::<*mut (dyn FnMut() + Send + '_), *mut (dyn FnMut() + Send + 'static)>(once) };
     let lost = || Error::new(Kind::Panic, "the thread that starts commands failed");
-    sender.send(Job { work, done }).map_err(|_| lost())?;
+    sender.send(Job { work, done, covered: fork_gate::is_inside() }).map_err(|_| lost())?;
     // Fails when the thread has dropped the job: then, too, it is done with it.
     let _ = is_done.recv();
     result.ok_or_else(lost)
@@ -48,8 +50,8 @@ fn start() -> Result<Sender<Job>> {
     let blocked = Blocked::all();
     let member = Member::new();
     let body = move || {
-        for Job { work, done } in jobs {
-            let inside = member.enter();
+        for Job { work, done, covered } in jobs {
+            let inside = (!covered).then(|| member.enter());
             // SAFETY: see `run`: it is there until it is told, and nobody else touches it.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| unsafe { (*work)() }));
             drop(inside);

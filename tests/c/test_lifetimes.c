@@ -517,3 +517,38 @@ TEST(many_threads_start_commands_that_end_with_the_host) {
     for (int i = 0; i < 8; i++) CHECK_INT(pthread_join(threads[i], NULL), 0);
     CHECK_INT(test_count_fds(), fds);
 }
+
+/* ---- A callback's command, and a fork ---- */
+static int inside[2], forks[2];
+static int32_t do_nothing(const void *arg, size_t length, tine_task_t *task) {
+    (void)arg, (void)length, (void)task;
+    return 0;
+}
+static void start_a_command(const tine_result_t *result, void *code) {
+    struct pollfd forked = { forks[0], POLLIN, 0 };
+    CHECK_OK(tine_result_status(result));
+    tell(inside[1], 'i');
+    poll(&forked, 1, 100); /* until the fork waits for this callback */
+    *(int32_t *)code = finish(shell("exit 3", TINE_SPAWN_KILL_ON_PARENT_DEATH));
+}
+TEST(a_fork_waits_for_a_callback_that_starts_a_command_that_ends_with_the_host) {
+    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+    tine_submit_options_t submit = TINE_SUBMIT_OPTIONS_INIT;
+    tine_pool_t *pool = NULL;
+    int32_t code = 0;
+    finish(shell("exit 0", TINE_SPAWN_KILL_ON_PARENT_DEATH));
+    make_pipe(inside), make_pipe(forks);
+    options.workers = 1;
+    CHECK_OK(tine_pool_new(&options, &pool));
+    submit.callback = start_a_command, submit.user_data = &code;
+    CHECK_OK(tine_pool_submit(pool, do_nothing, NULL, 0, &submit, NULL));
+    CHECK_INT(hear(inside[0]), 'i');
+    const int32_t pid = tine_fork();
+    if (pid == 0) _exit(5);
+    CHECK(pid > 0);
+    CHECK_INT(WEXITSTATUS(status_of(pid)), 5);
+    CHECK_OK(tine_pool_close(pool));
+    CHECK_OK(tine_pool_join(pool, TINE_FOREVER));
+    tine_pool_free(pool);
+    CHECK_INT(code, 3);
+}
