@@ -17,7 +17,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::children::{Child, End};
+use super::children::{self, Child, End};
 use super::role;
 use super::start::{self, Manner};
 use crate::error::{Error, Kind, Result};
@@ -28,7 +28,7 @@ use crate::sys::signal::{self, Mask};
 use crate::sys::socket::{self, Take};
 use crate::sys::spawn::{self, Plan};
 use crate::sys::wait::{self, Ending, Seen, Usage};
-use crate::sys::{self, Deadline, nursery as os, poll, process};
+use crate::sys::{self, Deadline, interrupt, nursery as os, poll, process};
 use crate::timeout::Timeout;
 
 /// How often a supervisor without a descriptor of its host looks for it.
@@ -59,19 +59,41 @@ pub(super) fn start(name: &CStr, plan: &mut Plan, ends_with_host: bool) -> Resul
     let manner = Manner { daemon: false, detached: true, deaf: true };
     let (child, _) = start::make(name, manner, || supervise(socket, plan, ends_with_host))?;
     drop(other);
-    match Tree::new(own, &child, peak_before) {
-        Ok(tree) => {
+    match interrupt::unasked(|| first_word(&own, &child)) {
+        Ok(command) => {
             // It is set once: here.
-            let _ = child.tree.set(tree);
+            let _ = child.tree.set(Tree { socket: PrivateFd::new(own), command, supervisor: child.pid, peak_before });
             Ok(child)
         }
         Err(error) => {
-            // It ends by itself, or when it finds that nobody listens. Killed, it may have left what its command began.
-            let _ = child.wait(&Deadline::new(Timeout::Millis(KILL_MS)));
+            // If it has not ended by itself. Killed, it may have left what its command began.
+            let _ = socket::send(&own, &signal::KILL.to_ne_bytes(), &[], None);
+            let _ = interrupt::unasked(|| child.wait(&Deadline::new(Timeout::Millis(KILL_MS))));
             kill_group_of(child.pid);
+            children::free(&child);
             Err(error)
         }
     }
+}
+
+/// Of a supervisor that was just made: the number of its command.
+fn first_word(socket: &OwnedFd, supervisor: &Child) -> Result<i32> {
+    // The socket alone would not do: a process that another thread forked may hold the other end.
+    let mut gone = false;
+    loop {
+        match receive(socket) {
+            Ok(Message::Started(command)) => return Ok(command),
+            Ok(Message::Failed { errno, why }) => return Err(Error::with_errno(sys::errno::kind(errno), errno, why)),
+            Err(socket::Refused::WouldBlock) if !gone => {}
+            _ => break,
+        }
+        gone = supervisor.try_reap().is_some();
+        if !gone {
+            let fds = [socket.as_raw_fd(), supervisor.fd()];
+            poll::readable(&fds, &Deadline::new(Timeout::Millis(LOOK_MS)))?;
+        }
+    }
+    Err(Error::new(Kind::Again, "its supervisor was killed before it began"))
 }
 
 /// What the two tell each other. The host only ever sends signals.
@@ -83,28 +105,6 @@ enum Message {
 }
 
 impl Tree {
-    /// The first word of a supervisor that was just made.
-    fn new(socket: OwnedFd, supervisor: &Child, peak_before: u64) -> Result<Tree> {
-        // The socket alone would not do: a process that another thread forked may hold the other end.
-        let mut gone = false;
-        loop {
-            match receive(&socket) {
-                Ok(Message::Started(command)) => {
-                    return Ok(Tree { socket: PrivateFd::new(socket), command, supervisor: supervisor.pid, peak_before });
-                }
-                Ok(Message::Failed { errno, why }) => return Err(Error::with_errno(sys::errno::kind(errno), errno, why)),
-                Err(socket::Refused::WouldBlock) if !gone => {}
-                _ => break,
-            }
-            gone = supervisor.try_reap().is_some();
-            if !gone {
-                let fds = [socket.as_raw_fd(), supervisor.fd()];
-                poll::readable(&fds, &Deadline::new(Timeout::Millis(LOOK_MS)))?;
-            }
-        }
-        Err(Error::new(Kind::Again, "its supervisor was killed before it began"))
-    }
-
     /// `false`: the supervisor is gone.
     pub(super) fn send(&self, signal: i32) -> bool {
         socket::send(&self.socket, &signal.to_ne_bytes(), &[], None).is_ok()

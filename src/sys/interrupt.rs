@@ -29,6 +29,14 @@ pub fn is_set() -> bool {
     CHECK.get().is_some()
 }
 
+/// Runs `body` without this thread's check, for what must come to its end: signals wait for the next call.
+pub fn unasked<T>(body: impl FnOnce() -> T) -> T {
+    let check = CHECK.take();
+    let result = body();
+    CHECK.set(check);
+    result
+}
+
 /// After EINTR: goes on unless this thread has a check and it says no.
 #[cold]
 pub fn ask() -> Result<()> {

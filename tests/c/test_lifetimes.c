@@ -1,6 +1,7 @@
 /* Who ends with whom: commands with their descendants, with the host, and not with the thread that started them.
  * test_lifetimes_no_pidfd.c runs all of this once more where the kernel refuses pidfds. */
 #include <sys/mount.h>
+#include <sys/time.h>
 #include "process_tools.h"
 
 static tine_process_t *shell(const char *script, uint32_t flags) {
@@ -240,6 +241,49 @@ TEST(a_tree_that_cannot_be_had_is_refused) {
     options.flags = TINE_SPAWN_KILL_ON_PARENT_DEATH;
     CHECK_OK(tine_process_call(argv, &options, TINE_FOREVER, NULL));
     CHECK_INT(umount("/proc"), 0); /* what looks for leaks at the end needs it */
+}
+
+static void on_alarm(int number) { (void)number; }
+static int32_t end_the_call(void *unused) { return (void)unused, 1; }
+TEST(a_tree_starts_whatever_interrupts_it) {
+    const long us = under_valgrind() ? 10000 : 300;
+    const struct itimerval often = { { 0, us }, { 0, us } }, never = { { 0, 0 }, { 0, 0 } };
+    signal(SIGALRM, on_alarm);
+    tine_set_interrupt_check(end_the_call, NULL);
+    for (int i = 0; i < 20; i++) {
+        CHECK_INT(setitimer(ITIMER_REAL, &often, NULL), 0);
+        tine_process_t *process = shell("exit 4", TINE_SPAWN_KILL_TREE);
+        CHECK_INT(setitimer(ITIMER_REAL, &never, NULL), 0);
+        CHECK_INT(finish(process), 4);
+    }
+}
+
+/* One poll(2) of one thread of this process fails. */
+static __thread pid_t refuses_poll;
+int poll(struct pollfd *fds, nfds_t count, int timeout_ms) {
+    const struct timespec timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
+    if (refuses_poll == getpid()) return refuses_poll = 0, errno = ENOMEM, -1;
+    return (int)syscall(SYS_ppoll, fds, count, timeout_ms < 0 ? NULL : &timeout, NULL, 0);
+}
+TEST(of_a_tree_that_nobody_hears_of_nothing_is_left) {
+    const char *argv[] = { "sh", "-c", THREE "wait", NULL };
+    tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
+    options.stdout_mode = TINE_STDIO_FD, options.flags = TINE_SPAWN_KILL_TREE;
+    for (int i = 0; i < 2; i++) {
+        tine_process_t *process = NULL;
+        int ends[2];
+        make_pipe(ends);
+        options.stdout_fd = ends[1];
+        refuses_poll = getpid();
+        const int32_t status = tine_process_spawn(argv, &options, &process);
+        refuses_poll = 0;
+        if (status == TINE_OK) CHECK_OK(tine_process_kill(process)), (void)finish(process); /* it was faster than this thread */
+        else CHECK_STATUS(status, TINE_ENOMEM);
+        CHECK_INT(test_count_children(), 0);
+        CHECK_INT(close(ends[1]), 0);
+        hear_all(ends[0]); /* to its end: nobody has it */
+        give_up_root();
+    }
 }
 
 /* The control group that a supervisor made; "" if there is none (any more). */
