@@ -197,6 +197,12 @@ impl Child {
         state.end
     }
 
+    /// Whether it has ended; it is not reaped, and nothing is kept.
+    pub(super) fn has_ended(&self) -> bool {
+        let state = self.lock();
+        state.end.is_some() || self.look(wait::peek).is_some()
+    }
+
     /// Its number stays its own until the answer is dropped, unless the host itself reaps it.
     fn pin(&self) -> Pin<'_> {
         self.lock().pins += 1;

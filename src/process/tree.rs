@@ -79,19 +79,17 @@ pub(super) fn start(name: &CStr, plan: &mut Plan, ends_with_host: bool) -> Resul
 /// Of a supervisor that was just made: the number of its command.
 fn first_word(socket: &OwnedFd, supervisor: &Child) -> Result<i32> {
     // The socket alone would not do: a process that another thread forked may hold the other end.
-    let mut gone = false;
     loop {
+        // Asked first: afterwards it says no more. Only a look, because what is taken now would be its own end, not the command's.
+        let gone = supervisor.has_ended();
         match receive(socket) {
             Ok(Message::Started(command)) => return Ok(command),
             Ok(Message::Failed { errno, why }) => return Err(Error::with_errno(sys::errno::kind(errno), errno, why)),
             Err(socket::Refused::WouldBlock) if !gone => {}
             _ => break,
         }
-        gone = supervisor.try_reap().is_some();
-        if !gone {
-            let fds = [socket.as_raw_fd(), supervisor.fd()];
-            poll::readable(&fds, &Deadline::new(Timeout::Millis(LOOK_MS)))?;
-        }
+        let fds = [socket.as_raw_fd(), supervisor.fd()];
+        poll::readable(&fds, &Deadline::new(Timeout::Millis(LOOK_MS)))?;
     }
     Err(Error::new(Kind::Again, "its supervisor was killed before it began"))
 }
