@@ -1447,7 +1447,7 @@ int tine_process_fd(const struct tine_process_t *process);
  * Sends SIGTERM to a process.
  *
  * @param process  The process.
- * @return TINE_OK, also if it has ended; TINE_EPERM; TINE_EFORKED; TINE_EINVAL.
+ * @return TINE_OK, also if it has ended; TINE_EAGAIN as from tine_process_signal(); TINE_EPERM; TINE_EFORKED; TINE_EINVAL.
  * @since 0.1.0
  */
 tine_status_t tine_process_terminate(struct tine_process_t *process);
@@ -1466,10 +1466,12 @@ tine_status_t tine_process_kill(struct tine_process_t *process);
  *
  * @param process  The process.
  * @param signal   The signal's number.
- * @return TINE_OK, also if it has ended; TINE_EPERM; TINE_EFORKED; TINE_EINVAL.
+ * @return TINE_OK, also if it has ended; TINE_EAGAIN with TINE_SPAWN_KILL_TREE, if hundreds of signals before this one have not been
+ *         taken in 0.1 s, because somebody has stopped what passes them on (never for SIGKILL); TINE_EPERM; TINE_EFORKED; TINE_EINVAL.
  * @since 0.1.0
  */
-tine_status_t tine_process_signal(struct tine_process_t *process, int32_t signal);
+tine_status_t tine_process_signal(struct tine_process_t *process,
+                                  int32_t signal);
 
 /**
  * Ends a process: SIGTERM, a grace, SIGKILL; afterwards it has ended and is reaped. Of a command that leads a process group, the whole

@@ -466,7 +466,7 @@ pub unsafe extern "C" fn tine_process_fd(process: *const tine_process_t) -> c_in
 /// Sends SIGTERM to a process.
 ///
 /// @param process  The process.
-/// @return TINE_OK, also if it has ended; TINE_EPERM; TINE_EFORKED; TINE_EINVAL.
+/// @return TINE_OK, also if it has ended; TINE_EAGAIN as from tine_process_signal(); TINE_EPERM; TINE_EFORKED; TINE_EINVAL.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_terminate(process: *mut tine_process_t) -> tine_status_t {
@@ -489,7 +489,8 @@ pub unsafe extern "C" fn tine_process_kill(process: *mut tine_process_t) -> tine
 ///
 /// @param process  The process.
 /// @param signal   The signal's number.
-/// @return TINE_OK, also if it has ended; TINE_EPERM; TINE_EFORKED; TINE_EINVAL.
+/// @return TINE_OK, also if it has ended; TINE_EAGAIN with TINE_SPAWN_KILL_TREE, if hundreds of signals before this one have not been
+///         taken in 0.1 s, because somebody has stopped what passes them on (never for SIGKILL); TINE_EPERM; TINE_EFORKED; TINE_EINVAL.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_signal(process: *mut tine_process_t, signal: i32) -> tine_status_t {

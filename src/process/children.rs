@@ -267,7 +267,7 @@ impl Child {
     /// `false`: it has ended.
     pub(super) fn send(&self, signal: i32) -> Result<bool> {
         if let Some(tree) = self.tree.get() {
-            return Ok(tree.send(signal));
+            return tree.send(signal).map_err(|error| error.context(self.label()));
         }
         if let Watch::Pidfd(fd) = &self.watch {
             match pidfd::send_signal(fd, signal) {
@@ -313,7 +313,15 @@ impl Child {
             }
         } else {
             if polite {
-                self.send(signal::TERM)?;
+                while let Err(error) = self.send(signal::TERM) {
+                    if error.kind() != Kind::Again {
+                        return Err(error);
+                    }
+                    // A supervisor that takes nothing: once the grace has passed it has to be KILL.
+                    if self.wait(&grace.at_most(LOOK_MS))?.is_some() || grace.passed() {
+                        break;
+                    }
+                }
             }
             if self.wait(grace)?.is_none() {
                 self.send(signal::KILL)?;

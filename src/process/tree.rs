@@ -35,6 +35,8 @@ use crate::timeout::Timeout;
 const LOOK_MS: u64 = 200;
 /// How long those who were killed may take to die.
 const KILL_MS: u64 = 10_000;
+/// How long a signal waits for room: a supervisor that runs takes hundreds in that time.
+const ROOM_MS: u64 = 100;
 /// Between two rounds of killing.
 const ROUND: Duration = Duration::from_millis(2);
 
@@ -94,7 +96,7 @@ fn first_word(socket: &OwnedFd, supervisor: &Child) -> Result<i32> {
     Err(Error::new(Kind::Again, "its supervisor was killed before it began"))
 }
 
-/// What the two tell each other. The host only ever sends signals.
+/// What the two tell each other. The host only ever sends signals; that it sends no more, but is there, is a KILL.
 #[derive(Debug, PartialEq)]
 enum Message {
     Started(i32),
@@ -104,8 +106,24 @@ enum Message {
 
 impl Tree {
     /// `false`: the supervisor is gone.
-    pub(super) fn send(&self, signal: i32) -> bool {
-        socket::send(&self.socket, &signal.to_ne_bytes(), &[], None).is_ok()
+    pub(super) fn send(&self, signal: i32) -> Result<bool> {
+        let deadline = Deadline::new(Timeout::Millis(ROOM_MS));
+        loop {
+            match socket::send(&self.socket, &signal.to_ne_bytes(), &[], None) {
+                Ok(()) => return Ok(true),
+                Err(socket::Refused::WouldBlock) if !deadline.passed() => {}
+                Err(socket::Refused::Gone) => return Ok(false),
+                Err(_) if signal == signal::KILL => {
+                    // Needs no room.
+                    socket::end_sending(&self.socket);
+                    return Ok(true);
+                }
+                Err(_) => {
+                    return Err(Error::new(Kind::Again, "its supervisor has not taken the signals before this one"));
+                }
+            }
+            let _ = interrupt::unasked(|| poll::writable_or_rung(self.socket.as_raw_fd(), -1, &deadline));
+        }
     }
 
     /// How the command ended, once the supervisor has.
@@ -302,25 +320,27 @@ impl Supervisor {
     fn obey(&mut self) -> bool {
         let mut number = [0u8; 4];
         match socket::receive(&self.socket, &mut number, &mut [], Take::Take) {
-            Ok(received) if received.length == number.len() => {
-                let signal = i32::from_ne_bytes(number);
-                if signal == signal::KILL {
-                    if self.leads && self.end.is_none() {
-                        // Whoever joined the group is meant, too.
-                        let _ = signal::send_to_group(self.command, signal);
-                    }
-                    self.kill_all();
-                } else if self.end.is_none() {
-                    // Reaped by nobody but us: the number is its own, and its group's.
-                    let _ = match self.leads {
-                        true => signal::send_to_group(self.command, signal),
-                        false => signal::send_to_child(self.command, signal),
-                    };
-                }
-                true
+            Ok(received) if received.length == number.len() => self.pass_on(i32::from_ne_bytes(number)),
+            Ok(_) if !socket::is_closed(&self.socket) => self.pass_on(signal::KILL),
+            Ok(_) | Err(socket::Refused::Gone | socket::Refused::Failed(_)) => return false,
+            Err(_) => {}
+        }
+        true
+    }
+
+    fn pass_on(&mut self, signal: i32) {
+        if signal == signal::KILL {
+            if self.leads && self.end.is_none() {
+                // Whoever joined the group is meant, too.
+                let _ = signal::send_to_group(self.command, signal);
             }
-            Ok(_) | Err(socket::Refused::Gone | socket::Refused::Failed(_)) => false,
-            Err(_) => true,
+            self.kill_all();
+        } else if self.end.is_none() {
+            // Reaped by nobody but us: the number is its own, and its group's.
+            let _ = match self.leads {
+                true => signal::send_to_group(self.command, signal),
+                false => signal::send_to_child(self.command, signal),
+            };
         }
     }
 

@@ -213,9 +213,24 @@ fn part(start: *const u8, length: usize) -> libc::iovec {
     libc::iovec { iov_base: if length == 0 { ptr::null_mut() } else { start.cast_mut().cast() }, iov_len: length }
 }
 
-/// Whether every copy of the other end is closed. What it sent before may still be there.
+/// Nothing more can be sent: the other end sees that behind what was sent before. It is the socket that knows this, not one copy of it.
+pub fn end_sending(socket: &impl AsRawFd) {
+    // SAFETY: plain numbers. It fails where the other end is gone.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
+}
+
+/// Whether every copy of the other end is closed, or it sends no more. What it sent before may still be there.
 pub fn is_hung_up(socket: &impl AsRawFd) -> bool {
+    events(socket) & (libc::POLLRDHUP | libc::POLLHUP) != 0
+}
+
+/// Whether every copy of the other end is closed.
+pub fn is_closed(socket: &impl AsRawFd) -> bool {
+    events(socket) & libc::POLLHUP != 0
+}
+
+fn events(socket: &impl AsRawFd) -> libc::c_short {
     let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
     // SAFETY: one live pollfd.
-    unsafe { libc::poll(&mut poll, 1, 0) == 1 && poll.revents & (libc::POLLRDHUP | libc::POLLHUP) != 0 }
+    if unsafe { libc::poll(&mut poll, 1, 0) } == 1 { poll.revents } else { 0 }
 }

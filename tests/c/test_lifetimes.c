@@ -305,6 +305,26 @@ TEST(the_code_of_a_tree_that_has_ended_before_it_was_looked_for_is_right) {
     CHECK_INT(finish(process), -SIGKILL);
 }
 
+TEST(a_tree_is_killed_although_nobody_takes_its_signals) {
+    for (int stops = 0; stops < 2; stops++) {
+        tine_process_t *process = shell(THREE "wait", TINE_SPAWN_KILL_TREE);
+        READ_THREE(process, numbers);
+        const pid_t supervisor = parent_of(tine_process_pid(process));
+        tine_status_t status;
+        int taken = 0;
+        CHECK_INT(kill(supervisor, SIGSTOP), 0);
+        while ((status = tine_process_signal(process, SIGCONT)) == TINE_OK) CHECK(++taken < 100000);
+        CHECK_STATUS(status, TINE_EAGAIN);
+        if (stops) CHECK_STATUS(tine_process_terminate(process), TINE_EAGAIN);
+        CHECK_OK(tine_process_kill(process));
+        CHECK_INT(kill(supervisor, SIGCONT), 0);
+        if (stops) CHECK_OK(tine_process_stop(process, TINE_FOREVER));
+        CHECK_OK(tine_process_join(process, 15000));
+        check_gone(numbers, 3);
+        CHECK_INT(finish(process), -SIGKILL);
+    }
+}
+
 /* The control group that a supervisor made; "" if there is none (any more). */
 static const char *group_of(pid_t supervisor) {
     static char path[700];
