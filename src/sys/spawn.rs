@@ -16,6 +16,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::*};
 
 use self::child::Task;
+use super::per_process::PerProcess;
 use super::signal::{Mask, Sealed};
 use super::thread::page_size;
 use super::wait::{self, Child};
@@ -237,7 +238,7 @@ fn attempt(plan: &mut Plan, shared: bool, by_pidfd: bool) -> Result<Option<Start
     let (pid, own_fd) = stack.clone(child::run, flags, (&raw mut task).cast());
     let errno = errno();
     drop(sealed);
-    dumpable.restore();
+    drop(dumpable);
 
     if pid < 0 {
         return match errno {
@@ -346,20 +347,42 @@ fn describe(plan: &Plan, report: Report) -> Error {
 }
 
 /// A child that shares our memory and changes its user makes the kernel protect that memory (no core file, /proc only for root):
-/// right while the two share it, wrong for us afterwards.
-struct Dumpable(bool);
+/// right while the two share it, wrong for us afterwards. The first such child finds out what it was, and the last restores it.
+struct Dumpable;
+
+#[derive(Default)]
+struct Sharers {
+    count: u32,
+    dumpable: bool,
+}
+
+static SHARERS: PerProcess<Sharers> = PerProcess::new();
 
 impl Dumpable {
-    fn before(plan: &Plan) -> Dumpable {
-        // SAFETY: no pointers.
-        Dumpable((plan.uid.is_some() || plan.gid.is_some()) && unsafe { libc::prctl(libc::PR_GET_DUMPABLE) } == 1)
+    /// Until the answer is dropped the child may share our memory.
+    fn before(plan: &Plan) -> Option<Dumpable> {
+        (plan.uid.is_some() || plan.gid.is_some()).then(|| {
+            SHARERS.with(|sharers| {
+                if sharers.count == 0 {
+                    // SAFETY: no pointers.
+                    sharers.dumpable = unsafe { libc::prctl(libc::PR_GET_DUMPABLE) } == 1;
+                }
+                sharers.count += 1;
+            });
+            Dumpable
+        })
     }
+}
 
-    fn restore(self) {
-        if self.0 {
-            // SAFETY: no pointers.
-            unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
-        }
+impl Drop for Dumpable {
+    fn drop(&mut self) {
+        SHARERS.with(|sharers| {
+            sharers.count -= 1;
+            if sharers.count == 0 && sharers.dumpable {
+                // SAFETY: no pointers.
+                unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
+            }
+        });
     }
 }
 

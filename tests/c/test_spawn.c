@@ -786,6 +786,21 @@ TEST(a_command_may_be_another_users) {
     REFUSE_SPAWN(ARGV("true"), TINE_EACCES, EACCES, "nice -20");
 }
 
+static void *run_as_another_user(void *unused) {
+    tine_spawn_options_t options = defaults;
+    options.flags = TINE_SPAWN_SET_UID, options.uid = 4010;
+    for (int i = 0; i < 60; i++) CHECK_OK(tine_process_call(ARGV("/bin/true"), &options, TINE_FOREVER, NULL));
+    return unused;
+}
+TEST(the_memory_of_a_host_stays_as_it_was_whoever_starts_commands_of_other_users) {
+    pthread_t threads[3];
+    if (geteuid() != 0) SKIP("only root may change users");
+    CHECK_INT(prctl(PR_GET_DUMPABLE), 1);
+    for (int i = 0; i < 3; i++) CHECK_INT(pthread_create(&threads[i], NULL, run_as_another_user, NULL), 0);
+    for (int i = 0; i < 3; i++) CHECK_INT(pthread_join(threads[i], NULL), 0);
+    CHECK_INT(prctl(PR_GET_DUMPABLE), 1);
+}
+
 /* ---- Whose status is it ---- */
 static void check_codes_are_never_wrong(void) {
     for (int i = 0; i < 10; i++) {
