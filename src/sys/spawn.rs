@@ -19,9 +19,14 @@ use self::child::Task;
 use super::per_process::PerProcess;
 use super::signal::{Mask, Sealed};
 use super::thread::page_size;
-use super::wait::{self, Child};
-use super::{errno, failure, fd, fork, last_failure, pidfd, signal};
+use super::wait::{self, Child, Seen};
+use super::withheld::Withheld;
+use super::{Deadline, errno, failure, fd, fork, interrupt, last_failure, pidfd, poll, signal};
 use crate::error::{Error, Result};
+use crate::timeout::Timeout;
+
+/// How often a child is looked at that has no pidfd, and that may not have told its end.
+const LOOK_MS: u64 = 100;
 
 /// What is to become of the child.
 #[derive(Debug)]
@@ -221,9 +226,10 @@ pub fn start(plan: &mut Plan) -> Result<Started> {
 /// `None`: such a child is refused.
 fn attempt(plan: &mut Plan, shared: bool, by_pidfd: bool) -> Result<Option<Started>> {
     let stack = Stack::new()?;
-    let exit_pipe = if by_pidfd { None } else { Some(fd::pipe()?) };
-    let report_pipe = if shared { None } else { Some(fd::pipe()?) };
-    let write_end = |pipe: &Option<(OwnedFd, OwnedFd)>| pipe.as_ref().map_or(-1, |(_, write)| write.as_raw_fd());
+    // Their ends tell something: no function child may hold them open.
+    let exit_pipe = if by_pidfd { None } else { Some(Withheld::pipe()?) };
+    let report_pipe = if shared { None } else { Some(Withheld::pipe()?) };
+    let write_end = |pipe: &Option<(Withheld, Withheld)>| pipe.as_ref().map_or(-1, |(_, write)| write.as_raw_fd());
     let dumpable = Dumpable::before(plan);
 
     let sealed = Sealed::all();
@@ -246,21 +252,21 @@ fn attempt(plan: &mut Plan, shared: bool, by_pidfd: bool) -> Result<Option<Start
             errno => Err(failure(errno, "clone")),
         };
     }
-    let report = match report_pipe {
-        Some((read, write)) => {
-            drop(write);
-            last_report(&read)
-        }
-        None => task.report,
-    };
     // SAFETY: the kernel made it for us.
     let own_fd = (own_fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(own_fd) });
+    let [exit_pipe, report_pipe] = [exit_pipe, report_pipe].map(|pipe| pipe.map(|(read, _write)| read));
+    let report = match report_pipe {
+        Some(read) => last_report(&read, pid, own_fd.as_ref()),
+        None => task.report,
+    };
     if report.step != Step::None {
         let _ = wait::reap_blocking(own_fd.as_ref().map_or(Child::Pid(pid), |fd| Child::Pidfd(fd.as_fd())));
         return Err(describe(task.plan, report));
     }
     let watch = match exit_pipe {
-        Some((read, _)) => Watch::Pipe { read, started: Some(report.start_time).filter(|&start_time| start_time > 0) },
+        Some(read) => {
+            Watch::Pipe { read: read.into_owned(), started: Some(report.start_time).filter(|&start_time| start_time > 0) }
+        }
         None => Watch::Pidfd(held(pid, own_fd)?),
     };
     Ok(Some(Started { pid, watch }))
@@ -284,10 +290,28 @@ fn held(pid: i32, own_fd: Option<OwnedFd>) -> Result<OwnedFd> {
     })
 }
 
-/// The last word of a child that does not share our memory: it ends when the child is the command, or is gone.
-fn last_report(read: &OwnedFd) -> Report {
+/// The last word of a child that does not share our memory: the pipe ends when the child is the command, or is gone. Where a copy of
+/// the program that somebody forked holds the pipe open, only its own end tells that.
+fn last_report(read: &Withheld, pid: i32, own_fd: Option<&OwnedFd>) -> Report {
     let mut last = NOTHING;
+    let mut is_gone = false;
     loop {
+        let timeout = match own_fd {
+            // Once more when it is gone: it may have said something between the two looks.
+            _ if is_gone => Timeout::Try,
+            Some(_) => Timeout::Forever,
+            None => Timeout::Millis(LOOK_MS),
+        };
+        let fds = [read.as_raw_fd(), own_fd.map_or(-1, AsRawFd::as_raw_fd)];
+        // Where it cannot wait, reading does.
+        let ready = interrupt::unasked(|| poll::readable(&fds, &Deadline::new(timeout))).unwrap_or(1);
+        if ready & 1 == 0 {
+            if is_gone {
+                return last;
+            }
+            is_gone = ready != 0 || !matches!(wait::peek(Child::Pid(pid)), Ok(Seen::Nothing | Seen::Stopped { .. }));
+            continue;
+        }
         let mut report = MaybeUninit::<Report>::uninit();
         // SAFETY: writable for that many bytes.
         let length = unsafe { libc::read(read.as_raw_fd(), report.as_mut_ptr().cast(), size_of::<Report>()) };
