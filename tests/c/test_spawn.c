@@ -740,6 +740,16 @@ TEST(limits_are_the_commands) {
     CHECK_TEXT(output_with(SH("umask"), options), "0000\n");
 }
 
+TEST(a_limit_on_descriptors_leaves_none_of_the_hosts) {
+    const tine_rlimit_t few = { RLIMIT_NOFILE, 0, 16, 16 };
+    tine_spawn_options_t options = defaults;
+    char expected[1000];
+    for (int i = 0; i < 40; i++) CHECK(open("/dev/null", O_RDONLY) >= 0);
+    options.stdin_mode = TINE_STDIO_NULL;
+    snprintf(expected, sizeof expected, "%s", output_with(PROGRAM(lists_its_descriptors), options));
+    options.rlimits = &few, options.rlimit_count = 1;
+    CHECK_TEXT(output_with(PROGRAM(lists_its_descriptors), options), expected);
+}
 TEST(a_command_runs_on_its_processors) {
     tine_spawn_options_t options = defaults;
     uint64_t mask[16] = { 0 };

@@ -87,9 +87,7 @@ impl Task<'_, '_> {
                 fork::exit_now(127);
             }
         }
-        if self.plan.close_others {
-            close_all_except(&self.plan.descriptors.kept, Keep::Listed);
-        }
+        self.close_others();
         if self.plan.keep_signals { self.mask } else { Mask::EMPTY }.set();
         self.replace()
     }
@@ -157,7 +155,17 @@ impl Task<'_, '_> {
         Ok(())
     }
 
+    fn close_others(&self) {
+        if self.plan.close_others {
+            close_all_except(&self.plan.descriptors.kept, Keep::Listed);
+        }
+    }
+
     fn limit(&self) -> Result {
+        if self.plan.limits.iter().any(|limit| limit.resource == libc::RLIMIT_NOFILE as i32) {
+            // Without close_range what is open could not be found any more: that takes a descriptor, or the limit that was.
+            self.close_others();
+        }
         for (at, limit) in self.plan.limits.iter().enumerate() {
             let new = libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard };
             let none = std::ptr::null_mut::<libc::rlimit64>();
