@@ -23,11 +23,11 @@ use super::start::{self, Manner};
 use crate::error::{Error, Kind, Result};
 use crate::sys::cgroup::Group;
 use crate::sys::descriptors::{self, Keep};
-use crate::sys::fd::PrivateFd;
 use crate::sys::signal::{self, Mask};
 use crate::sys::socket::{self, Take};
 use crate::sys::spawn::{self, Plan};
 use crate::sys::wait::{self, Ending, Seen, Usage};
+use crate::sys::withheld::Withheld;
 use crate::sys::{self, Deadline, interrupt, nursery as os, poll, process};
 use crate::timeout::Timeout;
 
@@ -43,7 +43,7 @@ const ROUND: Duration = Duration::from_millis(2);
 /// The host's side.
 #[derive(Debug)]
 pub(super) struct Tree {
-    socket: PrivateFd,
+    socket: Withheld,
     /// The number of the command, which the supervisor reaps.
     pub(super) command: i32,
     supervisor: i32,
@@ -56,7 +56,8 @@ pub(super) fn start(name: &CStr, plan: &mut Plan, ends_with_host: bool) -> Resul
     check()?;
     plan.mask = Some(Mask::current());
     let peak_before = process::own_peak_rss();
-    let (own, other) = socket::seqpacket_pair()?;
+    // Who has a copy of it keeps the supervisor from noticing that the host is gone.
+    let (own, other) = Withheld::pair(socket::seqpacket_pair)?;
     let socket = other.as_raw_fd();
     let manner = Manner { daemon: false, detached: true, deaf: true };
     let (child, _) = start::make(name, manner, || supervise(socket, plan, ends_with_host))?;
@@ -64,7 +65,7 @@ pub(super) fn start(name: &CStr, plan: &mut Plan, ends_with_host: bool) -> Resul
     match interrupt::unasked(|| first_word(&own, &child)) {
         Ok(command) => {
             // It is set once: here.
-            let _ = child.tree.set(Tree { socket: PrivateFd::new(own), command, supervisor: child.pid, peak_before });
+            let _ = child.tree.set(Tree { socket: own, command, supervisor: child.pid, peak_before });
             Ok(child)
         }
         Err(error) => {
@@ -79,7 +80,7 @@ pub(super) fn start(name: &CStr, plan: &mut Plan, ends_with_host: bool) -> Resul
 }
 
 /// Of a supervisor that was just made: the number of its command.
-fn first_word(socket: &OwnedFd, supervisor: &Child) -> Result<i32> {
+fn first_word(socket: &Withheld, supervisor: &Child) -> Result<i32> {
     // The socket alone would not do: a process that another thread forked may hold the other end.
     loop {
         // Asked first: afterwards it says no more. Only a look, because what is taken now would be its own end, not the command's.

@@ -496,6 +496,32 @@ TEST(a_tree_ends_with_its_host_where_that_is_promised) {
         check_host(THREE "wait", 3, TINE_SPAWN_KILL_TREE | TINE_SPAWN_KILL_ON_PARENT_DEATH, 0, leaves);
 }
 
+static int32_t wait_for_end(void *fd) { return hear((int)(intptr_t)fd); }
+TEST(a_tree_ends_with_an_exec_of_its_host_although_a_child_lives) {
+    pid_t numbers[3];
+    int ends[2], until[2], go[2];
+    make_pipe(ends), make_pipe(until), make_pipe(go);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        const char *argv[] = { "sh", "-c", THREE "wait", NULL };
+        tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
+        tine_process_t *process = NULL, *child = NULL;
+        options.stdout_mode = TINE_STDIO_FD, options.stdout_fd = ends[1];
+        options.flags = TINE_SPAWN_KILL_TREE | TINE_SPAWN_KILL_ON_PARENT_DEATH;
+        CHECK_OK(tine_process_spawn(argv, &options, &process));
+        CHECK_OK(tine_process_start(wait_for_end, (void *)(intptr_t)until[0], NULL, &child));
+        hear(go[0]);
+        execlp("sleep", "sleep", "100", NULL);
+        _exit(127);
+    }
+    read_numbers(ends[0], numbers, 3);
+    tell(go[1], 'g');
+    for (int i = 0; i < 3; i++) CHECK(await_gone(numbers[i], 10));
+    tell(until[1], 0);
+    CHECK(kill_one(pid));
+    status_of(pid);
+}
+
 TEST(a_host_may_be_killed_at_any_moment) {
     static const uint32_t flags[] = { TINE_SPAWN_KILL_ON_PARENT_DEATH, TINE_SPAWN_KILL_TREE | TINE_SPAWN_KILL_ON_PARENT_DEATH };
     for (int i = 0; i < (under_valgrind() ? 4 : 30); i++) {
