@@ -167,7 +167,7 @@ impl Hall<'_> {
             Err(error) => return Err(error),
         };
         // Whoever sat here before is gone, whatever it left.
-        w.store(&self.seats[seat].small[small::WHO], 0, Relaxed);
+        w.store(&self.seats[seat].small[small::WHO], 0, Release);
         let result = self.wait_seated(w, seat, deadline, action);
         let left = self.permits().release_one(w, seat);
         result?;
@@ -187,7 +187,7 @@ impl Hall<'_> {
         let cell = &self.seats[seat];
         if !self.enter(w, deadline)? {
             // Somebody was stopped inside. As one that has arrived and is gone this party breaks the round.
-            w.store(&cell.small[small::ARRIVED], generation(w.load(self.shared.state(), Relaxed)), Relaxed);
+            w.store(&cell.small[small::ARRIVED], generation(w.load(self.shared.state(), Relaxed)), Release);
             return Err(timed_out());
         }
         let state = w.load(self.shared.state(), Relaxed);
@@ -199,7 +199,8 @@ impl Hall<'_> {
             return Err(broken());
         }
         w.store(&cell.small[small::WHO], w.tid(), Relaxed);
-        w.store(&cell.small[small::ARRIVED], mine, Relaxed);
+        // SYNC POINT: seat (release; the acquire is in `is_here`).
+        w.store(&cell.small[small::ARRIVED], mine, Release);
         if others.arrived + 1 == self.seats.len() {
             return self.come_last(w, mine, action);
         }
@@ -298,13 +299,26 @@ impl Hall<'_> {
 
     fn attendance<W: Words>(self, w: W, mine: u32) -> Attendance {
         let mut attendance = Attendance { arrived: 0, gone: false };
-        for seat in self.seats.iter().filter(|seat| w.load(&seat.small[small::ARRIVED], Relaxed) == mine) {
-            let who = w.load(&seat.small[small::WHO], Relaxed);
-            let is_here = who != 0 && w.load(&seat.word, Relaxed) & OWNER == who;
+        for is_here in self.seats.iter().filter_map(|seat| is_here(w, seat, mine)) {
             attendance.arrived += usize::from(is_here);
             attendance.gone |= !is_here;
         }
         attendance
+    }
+
+    /// Outside of the section: the state, and who had arrived while it was that. `None`: it changes all the time.
+    fn overview<W: Words>(self, w: W) -> Option<(u32, Attendance)> {
+        let mut state = w.load(self.shared.state(), Acquire);
+        for _ in 0..1000 {
+            let attendance = self.attendance(w, generation(state));
+            // Where the round was over by then, its parties have left and are not gone.
+            let now = w.load(self.shared.state(), Acquire);
+            if now == state {
+                return Some((state, attendance));
+            }
+            state = now;
+        }
+        None
     }
 
     /// In the section: what has become of the round `mine`. Breaks it if a party is gone.
@@ -425,13 +439,31 @@ impl Hall<'_> {
     }
 
     pub fn waiting<W: Words>(self, w: W) -> u32 {
-        let state = w.load(self.shared.state(), Relaxed);
-        if state & BROKEN != 0 { 0 } else { self.attendance(w, generation(state)).arrived as u32 }
+        let arrived = |(state, attendance): (u32, Attendance)| if state & BROKEN != 0 { 0 } else { attendance.arrived as u32 };
+        self.overview(w).map_or(0, arrived)
     }
 
     pub fn is_broken<W: Words>(self, w: W) -> bool {
-        let state = w.load(self.shared.state(), Relaxed);
-        state & BROKEN != 0 || self.attendance(w, generation(state)).gone
+        self.overview(w).is_some_and(|(state, attendance)| state & BROKEN != 0 || attendance.gone)
+    }
+}
+
+/// Whether the party of a seat that has come in the round `mine` is there; `None`: nobody has come to this seat.
+fn is_here<W: Words>(w: W, seat: &RobustCell, mine: u32) -> Option<bool> {
+    let [arrived, who] = [&seat.small[small::ARRIVED], &seat.small[small::WHO]];
+    loop {
+        // SYNC POINT: seat (acquire, all of it: what is loaded after it is not older).
+        if w.load(arrived, Acquire) != mine {
+            return None;
+        }
+        let party = w.load(who, Acquire);
+        if party != 0 && w.load(&seat.word, Acquire) & OWNER == party {
+            return Some(true);
+        }
+        // Who is interrupted takes its arrival back and leaves, and another may have taken the seat and come.
+        if w.load(arrived, Acquire) == mine && w.load(who, Acquire) == party {
+            return Some(false);
+        }
     }
 }
 

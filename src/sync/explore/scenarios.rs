@@ -561,13 +561,14 @@ fn condition_notify_all_with_timeouts() {
     explore("condition with timeouts", &waiting, Limits { kills: 1, timeouts: 2 }, 500);
 }
 
-/// The first threads meet again and again; one more may reset the barrier.
+/// The first threads meet again and again; one more may reset the barrier, or ask it.
 struct Meeting {
     parties: usize,
     threads: usize,
     rounds: usize,
     acts: bool,
     resets: bool,
+    asks: bool,
     timeout: Timeout,
 }
 
@@ -591,7 +592,7 @@ impl Scenario for Meeting {
     type Shared = Met;
 
     fn threads(&self) -> usize {
-        self.threads + usize::from(self.resets)
+        self.threads + usize::from(self.resets) + usize::from(self.asks)
     }
 
     fn make(&self) -> Met {
@@ -602,6 +603,9 @@ impl Scenario for Meeting {
     }
 
     fn run(&self, shared: &Met, thread: usize, sim: Sim) -> Result<(), String> {
+        if thread >= self.threads && self.asks {
+            return if shared.hall().is_broken(sim) { Err("it is said to be broken".into()) } else { Ok(()) };
+        }
         if thread == self.threads {
             return shared.hall().reset(sim).map_err(|error| error.to_string());
         }
@@ -677,7 +681,8 @@ impl Scenario for Meeting {
 
 #[test]
 fn barrier() {
-    let meeting = Meeting { parties: 2, threads: 2, rounds: 1, acts: false, resets: false, timeout: Timeout::Forever };
+    let meeting =
+        Meeting { parties: 2, threads: 2, rounds: 1, acts: false, resets: false, asks: false, timeout: Timeout::Forever };
     exhaust("barrier", &Meeting { parties: 3, threads: 3, ..meeting });
     explore("barrier", &Meeting { parties: 3, threads: 3, rounds: 3, ..meeting }, Limits { kills: 0, timeouts: 2 }, 500);
     explore("barrier", &Meeting { parties: 3, threads: 3, rounds: 2, ..meeting }, Limits { kills: 2, timeouts: 1 }, 1000);
@@ -685,15 +690,24 @@ fn barrier() {
 
 #[test]
 fn barrier_with_an_action() {
-    let meeting = Meeting { parties: 3, threads: 3, rounds: 2, acts: true, resets: false, timeout: Timeout::Forever };
+    let meeting =
+        Meeting { parties: 3, threads: 3, rounds: 2, acts: true, resets: false, asks: false, timeout: Timeout::Forever };
     explore("barrier with an action", &meeting, Limits { kills: 1, timeouts: 2 }, 800);
     explore("barrier with an action", &Meeting { timeout: LONG, ..meeting }, Limits { kills: 1, timeouts: 2 }, 500);
 }
 
 #[test]
 fn barrier_with_resets_and_a_crowd() {
-    let meeting = Meeting { parties: 2, threads: 4, rounds: 2, acts: false, resets: false, timeout: LONG };
+    let meeting = Meeting { parties: 2, threads: 4, rounds: 2, acts: false, resets: false, asks: false, timeout: LONG };
     explore("barrier with a crowd", &meeting, Limits { kills: 1, timeouts: 2 }, 600);
     let resets = Meeting { threads: 3, resets: true, acts: true, timeout: Timeout::Forever, ..meeting };
     explore("barrier with resets", &resets, Limits { kills: 1, timeouts: 1 }, 600);
+}
+
+/// Nobody dies and no time runs out, and so it is never broken, also while a round ends or somebody is interrupted.
+#[test]
+fn barrier_that_is_asked() {
+    let meeting =
+        Meeting { parties: 2, threads: 2, rounds: 2, acts: false, resets: false, asks: true, timeout: Timeout::Forever };
+    explore("barrier that is asked", &meeting, Limits { kills: 0, timeouts: 1 }, 1500);
 }
