@@ -1146,6 +1146,26 @@ mod tests {
     }
 
     #[test]
+    fn who_finds_nothing_does_not_wait_for_producers() {
+        let kinds = [Options { pollable: true, ..Options::default() }, Options { grows: true, ..Options::default() }];
+        for kind in kinds {
+            let queue = Queue::with(&Options { capacity_bytes: 4096, ..kind }).unwrap();
+            // There is something to be made silent, and something to give back.
+            for _ in 0..10 {
+                put(&queue, &[7; 1000]).unwrap();
+                get(&queue).unwrap();
+            }
+            queue.reserve(1, Timeout::Try).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| assert_eq!(get(&queue).unwrap_err().kind(), Kind::Empty));
+            });
+            let word = Thread::current().load(&queue.shared.producers.section.word, Relaxed);
+            assert_eq!(word & robust::WAITERS, 0);
+            queue.abandon().unwrap();
+        }
+    }
+
+    #[test]
     fn a_closed_queue_drains() {
         let queue = Queue::new(0, 0, 0).unwrap();
         put(&queue, b"last").unwrap();

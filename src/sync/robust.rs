@@ -199,21 +199,30 @@ pub fn hold_unless<W: Words>(w: W, cell: &RobustCell, deadline: &Deadline, is_ov
     Ok(taken)
 }
 
-/// [`hold`] that does not wait: `None` where somebody owns the cell.
+/// [`take`] that does not wait, not even for who gives the word at once: `None` where somebody owns it.
 #[inline]
-pub fn try_hold<W: Words>(w: W, cell: &RobustCell) -> Result<Option<Taken>> {
+pub fn try_take<W: Words>(w: W, cell: &RobustCell) -> Option<Taken> {
     let seen = w.load(&cell.word, Relaxed);
     if seen & OWNER != 0 {
-        return Ok(None);
+        return None;
     }
     w.set_pending(cell);
     // SYNC POINT: robust word (acquire).
     if w.cas(&cell.word, seen, w.tid() | seen & WAITERS, Acquire).is_err() {
         w.clear_pending();
-        return Ok(None);
+        return None;
     }
-    keep(w, cell)?;
-    Ok(Some(if seen & OWNER_DIED != 0 { Taken::OwnerDied } else { Taken::Clean }))
+    Some(if seen & OWNER_DIED != 0 { Taken::OwnerDied } else { Taken::Clean })
+}
+
+/// [`hold`] that does not wait: `None` where somebody owns the cell.
+#[inline]
+pub fn try_hold<W: Words>(w: W, cell: &RobustCell) -> Result<Option<Taken>> {
+    let taken = try_take(w, cell);
+    if taken.is_some() {
+        keep(w, cell)?;
+    }
+    Ok(taken)
 }
 
 /// Marks `cell`, which `owner` has, so that whoever gives it wakes; answers the value to sleep on. `None`: it has another owner by now, or

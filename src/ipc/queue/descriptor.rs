@@ -75,10 +75,11 @@ impl Queue {
         if w.load(side.bell(), Relaxed) & bell::SILENT != 0 && !died {
             return;
         }
-        match robust::take(w, &side.section, &Deadline::new(Timeout::Try)) {
-            Ok(Some(Taken::Clean)) => {}
-            Ok(Some(Taken::OwnerDied)) => self.recover_producers(w, Side::Consumer),
-            Ok(None) | Err(_) => return,
+        // The caller's time is over.
+        match robust::try_take(w, &side.section) {
+            Some(Taken::Clean) => {}
+            Some(Taken::OwnerDied) => self.recover_producers(w, Side::Consumer),
+            None => return,
         }
         let bell = w.load(side.bell(), Relaxed);
         if !self.has_message(w) && w.load(side.closed(), Relaxed) == 0 && bell & bell::SILENT == 0 {

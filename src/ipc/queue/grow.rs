@@ -49,10 +49,11 @@ impl Queue {
         if head.units().wrapping_sub(given_back) < self.window {
             return;
         }
-        match robust::take(w, &side.section, &Deadline::new(Timeout::Try)) {
-            Ok(Some(Taken::Clean)) => {}
-            Ok(Some(Taken::OwnerDied)) => self.recover_producers(w, Side::Consumer),
-            Ok(None) | Err(_) => return,
+        // The caller's time is over.
+        match robust::try_take(w, &side.section) {
+            Some(Taken::Clean) => {}
+            Some(Taken::OwnerDied) => self.recover_producers(w, Side::Consumer),
+            None => return,
         }
         self.give_back(w);
         robust::give(w, &side.section);
