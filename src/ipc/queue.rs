@@ -39,7 +39,7 @@ use crate::mutant;
 use crate::shm::layout::{ObjectKind, QueueShared, SideShared};
 use crate::shm::{Bytes, Extent, HandedOn, Naming, Object, RobustCell, Segment, Spin, Woken, Words, handing_on};
 use crate::sync::ALL;
-use crate::sync::robust::{self, OWNER, OWNER_DIED, Taken};
+use crate::sync::robust::{self, OWNER_DIED, Taken};
 use crate::sys::fd::Doorbell;
 use crate::sys::heap::Buffer;
 use crate::sys::thread::Thread;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::robust::{self, OWNER, Taken};
+use super::robust::{self, Taken};
 use crate::error::{Error, Kind, Note, Result};
 use crate::shm::{HandedOn, Naming, Object, RobustCell, SharedMemory, Words};
 use crate::sys::Deadline;
@@ -97,7 +97,7 @@ fn prepare(cell: &RobustCell, recursive: bool) {
 impl Drop for Lock {
     fn drop(&mut self) {
         // The robust list of the thread that holds it leads through this memory.
-        if Thread::current().load(&self.cell.word, Relaxed) & OWNER != 0 {
+        if robust::may_be_held_here(Thread::current(), &self.cell) {
             self.cell.keep_mapped();
         }
     }

@@ -32,7 +32,7 @@ use super::{ALL, GRACE_MS};
 use crate::error::{Error, Kind, Result};
 use crate::mutant;
 use crate::shm::{RobustCell, Woken, Words};
-use crate::sys::Deadline;
+use crate::sys::{Deadline, thread};
 use crate::timeout::Timeout;
 
 pub const WAITERS: u32 = 1 << 31;
@@ -319,6 +319,13 @@ pub fn release_keeping<W: Words, K>(w: W, cell: &RobustCell, keep: impl FnOnce()
 #[inline(always)]
 pub fn is_held<W: Words>(w: W, cell: &RobustCell) -> bool {
     w.load(&cell.word, Relaxed) & OWNER == w.tid() && w.holds(cell)
+}
+
+/// Whether a thread of this process may have `cell` on its robust list, which then leads through the cell's memory. Nobody else's
+/// list does.
+pub fn may_be_held_here<W: Words>(w: W, cell: &RobustCell) -> bool {
+    let owner = w.load(&cell.word, Relaxed) & OWNER;
+    owner != 0 && thread::may_be_ours(owner)
 }
 
 /// The usual case: nobody has it, nobody waits. The cell is pending afterwards, either way.

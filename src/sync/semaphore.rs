@@ -24,7 +24,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::ALL;
-use super::robust::{self, OWNER, Taken};
+use super::robust::{self, Taken};
 use super::tracked::Permits;
 use crate::error::{Error, Kind, Result};
 use crate::mutant;
@@ -162,8 +162,8 @@ fn prepare(shared: &SemaphoreShared, initial: u32, maximum: u32) {
 impl Drop for Semaphore {
     fn drop(&mut self) {
         // The robust lists of the threads that have permits lead through this memory.
-        let owned = |cell: &RobustCell| Thread::current().load(&cell.word, Relaxed) & OWNER != 0;
-        if self.tracked.as_deref().is_some_and(|cells| cells.iter().any(owned)) {
+        let ours = |cell: &RobustCell| robust::may_be_held_here(Thread::current(), cell);
+        if self.tracked.as_deref().is_some_and(|cells| cells.iter().any(ours)) {
             self.shared.keep_mapped();
         }
     }

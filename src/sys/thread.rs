@@ -128,8 +128,7 @@ pub fn page_size() -> usize {
 
 /// Whether a thread of this process has that number; also where nobody can know. Nothing is done to it.
 pub fn may_be_ours(tid: u32) -> bool {
-    let tasks = std::path::Path::new("/proc/self/task");
-    tasks.join(tid.to_string()).exists() || !tasks.exists()
+    std::path::Path::new("/proc/self/task").join(tid.to_string()).exists() || !super::nursery::proc_is_ours()
 }
 
 impl Thread {

@@ -839,6 +839,47 @@ TEST(every_kind_has_names_in_one_space) {
     tine_condition_free(condition), tine_condition_free(condition2), tine_barrier_free(barrier);
 }
 
+static void *hold_until_told(void *ends) {
+    tine_lock_options_t lock_options = TINE_LOCK_OPTIONS_INIT;
+    tine_semaphore_options_t semaphore_options = TINE_SEMAPHORE_OPTIONS_INIT;
+    const int *to = ends;
+    if (semaphore_options.name = name, semaphore_options.flags = TINE_SEMAPHORE_TRACKED, to[2]) {
+        tine_semaphore_t *semaphore = NULL;
+        CHECK_OK(tine_semaphore_new(2, 0, &semaphore_options, &semaphore));
+        CHECK_OK(tine_semaphore_acquire(semaphore, 0));
+    } else {
+        tine_lock_t *lock = NULL;
+        lock_options.name = name;
+        CHECK_OK(tine_lock_new(&lock_options, &lock));
+        CHECK_OK(tine_lock_acquire(lock, 0));
+    }
+    CHECK_INT(write(to[1], "x", 1), 1);
+    pause();
+    return NULL;
+}
+TEST(a_handle_of_what_another_process_holds_leaves_nothing) {
+    for (int tracked = 0; tracked < 2; tracked++) {
+        int ends[3];
+        char byte;
+        new_name();
+        CHECK_INT(pipe(ends), 0);
+        ends[2] = tracked;
+        const pid_t owner = fork_child();
+        if (owner == 0) hold_until_told(ends);
+        CHECK_INT(read(ends[0], &byte, 1), 1);
+        const int fds = test_count_fds();
+        tine_lock_t *lock = NULL;
+        tine_semaphore_t *semaphore = NULL;
+        if (tracked) CHECK_OK(tine_semaphore_open(name, &semaphore));
+        else CHECK_OK(tine_lock_open(name, &lock));
+        tine_lock_free(lock), tine_semaphore_free(semaphore);
+        CHECK_INT(test_count_fds(), fds);
+        CHECK_INT(test_count_mappings("tine-test"), 0);
+        close(ends[0]), close(ends[1]), kill(owner, SIGKILL);
+        CHECK_INT(code_of(owner), -SIGKILL);
+    }
+}
+
 TEST(names_are_of_the_grammar) {
     char longest[201 + 1];
     tine_lock_t *lock = NULL;

@@ -10,7 +10,6 @@
 use super::*;
 use crate::mutant;
 use crate::sys::per_process::PerProcess;
-use crate::sys::thread;
 
 /// Messages of this process that have no one place in a ring, by the words that they were reserved, or peeked at, under. A word has
 /// one owner, so an older entry of the same word is one of a thread that has ended: [`SideShared::private`] says whether there is one
@@ -277,8 +276,7 @@ impl Queue {
     /// memory: it stays mapped.
     pub fn leave(&self) {
         for side in [&self.shared.producers, &self.shared.consumers] {
-            let owner = Thread::current().load(&side.section.word, Relaxed) & OWNER;
-            if owner != 0 && thread::may_be_ours(owner) {
+            if robust::may_be_held_here(Thread::current(), &side.section) {
                 self.shared.keep_mapped();
             } else {
                 drop(forget_private(side));
