@@ -213,6 +213,17 @@ mod tests {
     }
 
     #[test]
+    fn who_tries_leaves_no_mark_for_the_owner() {
+        let lock = Lock::new(false).unwrap();
+        lock.acquire(&millis(0)).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(lock.acquire(&millis(0)).unwrap_err().kind(), Kind::TimedOut));
+        });
+        assert_eq!(Thread::current().load(&lock.cell.word, Relaxed) & robust::WAITERS, 0);
+        lock.release().unwrap();
+    }
+
+    #[test]
     fn recursive_lock_counts() {
         let lock = Lock::new(true).unwrap();
         for _ in 0..DEPTH_MAX {

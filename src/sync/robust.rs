@@ -369,6 +369,11 @@ fn acquire<W: Words>(
             }
             continue;
         }
+        // Of `hold` only: `take` has made a little time of it. A mark would cost the owner two system calls, for nobody who sleeps.
+        if deadline.is_try() {
+            w.clear_pending();
+            return Ok(None);
+        }
         if turn < W::SPINS {
             w.relax(turn);
             turn += 1;
