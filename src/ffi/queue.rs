@@ -102,6 +102,9 @@ pub unsafe extern "C" fn tine_queue_new(
 
 /// Adds one message, waiting while the queue is full.
 ///
+/// Those who wait go on one after the other: while a message has no room yet, a shorter one behind it waits too, so that it is not
+/// overtaken for ever. What a consumer waits for has to be in the queue, or on its way without its help.
+///
 /// With a timeout of 0 the call may still take up to 20 ms if another producer was preempted inside a put.
 ///
 /// @param queue       The queue.
