@@ -338,7 +338,7 @@ template <typename T> inline T init() {
 /**
  * Never full below max_bytes, whatever the messages' lengths: the queue grows by chunks of capacity_bytes, and gives memory back that
  * is not in use. Address space and length of file for all of max_bytes are taken at once (up to twice of it; RLIMIT_FSIZE and
- * RLIMIT_AS count them), memory is not.
+ * RLIMIT_AS count them), memory is not: max_bytes should be what the machine can spare, since nobody looks before each chunk.
  */
 #define TINE_QUEUE_GROW 2
 

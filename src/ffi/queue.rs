@@ -24,7 +24,7 @@ pub struct tine_queue_t(pub(super) Queue);
 pub const TINE_QUEUE_POLLABLE: u32 = 1;
 /// Never full below max_bytes, whatever the messages' lengths: the queue grows by chunks of capacity_bytes, and gives memory back that
 /// is not in use. Address space and length of file for all of max_bytes are taken at once (up to twice of it; RLIMIT_FSIZE and
-/// RLIMIT_AS count them), memory is not.
+/// RLIMIT_AS count them), memory is not: max_bytes should be what the machine can spare, since nobody looks before each chunk.
 pub const TINE_QUEUE_GROW: u32 = 2;
 
 /// How to make a queue.

@@ -61,6 +61,9 @@ const RING_MAX: usize = 1 << 32;
 /// What `max_bytes` 0 means.
 pub const LARGE_DEFAULT: u64 = 2 << 30;
 
+/// From here on a look at how much memory is left costs little beside the message itself.
+const HUGE: usize = 4 << 20;
+
 /// Records are aligned to this; the unit of positions.
 const UNIT: usize = 8;
 const HEADER: usize = 8;
@@ -351,6 +354,13 @@ impl Queue {
         units <= self.ring_units() && messages <= units && (units == 0) == (messages == 0)
     }
 
+    /// Fails where the kernel would answer messages of that length with a signal. Before the section: it takes its time.
+    fn check_memory(&self, length: usize) -> Result<()> {
+        // What is longer is refused for that.
+        let is_asked_for = (HUGE..=MESSAGE_MAX).contains(&length) && length as u64 <= self.max_bytes;
+        if is_asked_for { memory::check_room(length).map_err(|error| error.context("queue")) } else { Ok(()) }
+    }
+
     // ---- put
 
     /// The usual case of [`Queue::put`], which answers everything else: nobody is inside, and there is room in the ring.
@@ -366,6 +376,7 @@ impl Queue {
 
     #[inline]
     pub fn put_by<W: Words>(&self, w: W, data: &[u8], deadline: &Deadline) -> Result<()> {
+        self.check_memory(data.len())?;
         match self.put_once(w, data, deadline)? {
             Step::Done(_) => Ok(()),
             Step::Nothing => self.put_waiting(w, data, deadline),

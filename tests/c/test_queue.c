@@ -92,11 +92,21 @@ TEST(limits_on_length_are_kept) {
 
 TEST(a_file_size_limit_is_an_error_and_no_signal) {
     tine_queue_t *queue = new_queue(0, 1024, 0);
-    static char message[1 << 20];
+    static char message[4 << 20];
     CHECK_OK(tine_queue_put(queue, message, 100000, 0));
     const struct rlimit limit = { 65536, 65536 };
     CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    CHECK_STATUS(tine_queue_put(queue, message, sizeof message, 0), TINE_ENOSPC);
+    CHECK_STATUS(tine_queue_put(queue, message, 1 << 20, 0), TINE_ENOSPC);
+    void *place = NULL;
+    CHECK_STATUS(tine_queue_put(queue, message, sizeof message, 0), TINE_ENOSPC); /* so large that it is asked for before */
+    CHECK_MESSAGE("RLIMIT_FSIZE");
+    CHECK_STATUS(tine_queue_reserve(queue, sizeof message, 0, &place), TINE_ENOSPC);
+    const tine_bytes_t many[] = { { message, 1 }, { message, sizeof message } };
+    size_t count = 7;
+    CHECK_OK(tine_queue_put_many(queue, many, 2, 0, &count));
+    CHECK_INT(count, 1);
+    CHECK_STATUS(tine_queue_put_many(queue, many + 1, 1, 0, &count), TINE_ENOSPC);
+    CHECK_MESSAGE("RLIMIT_FSIZE");
     tine_queue_options_t options = TINE_QUEUE_OPTIONS_INIT;
     tine_queue_t *second = NULL;
     CHECK_STATUS(tine_queue_new(&options, &second), TINE_ENOSPC);

@@ -55,6 +55,7 @@ impl Queue {
     }
 
     pub fn reserve_by<W: Words>(&self, w: W, length: usize, deadline: &Deadline) -> Result<*mut u8> {
+        self.check_memory(length)?;
         let step = match self.reserve_once(w, length, deadline)? {
             Step::Nothing => {
                 // Keeps the memory: the handle may be closed and freed while we sleep.

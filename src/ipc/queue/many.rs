@@ -24,6 +24,7 @@ impl Queue {
         if count == 0 {
             return Ok(0);
         }
+        let count = self.check_memory_of_many(count, &message)?;
         let step = match self.put_many_once(w, count, &message, deadline)? {
             Step::Nothing => {
                 // Keeps the memory: the handle may be closed and freed while we sleep.
@@ -37,6 +38,16 @@ impl Queue {
             Step::Done(put) => Ok(put),
             other => Err(put_error(other, message(0).len(), self)),
         }
+    }
+
+    /// [`Queue::check_memory`]: how many of the messages may be tried together.
+    fn check_memory_of_many<'a>(&self, count: usize, message: &impl Fn(usize) -> &'a [u8]) -> Result<usize> {
+        let lengths = (0..count).map(|number| message(number).len()).filter(|&length| length > self.inline_max());
+        let together = lengths.fold(0, usize::saturating_add).min(usize::try_from(self.max_bytes).unwrap_or(usize::MAX));
+        if together >= HUGE && memory::check_room(together).is_err() {
+            return self.check_memory(message(0).len()).map(|()| 1);
+        }
+        Ok(count)
     }
 
     fn put_many_once<'a, W: Words>(
