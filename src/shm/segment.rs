@@ -92,7 +92,12 @@ impl Segment {
                     opened => return opened,
                 }
             }
-            match Segment::create_named(kind, extent, name, &init)? {
+            // Looked for first: what would be made for nothing may be much. Who has the name in the end is decided by giving it.
+            let made = match !opens && shared_file::has_name(&name.path()) {
+                true => None,
+                false => Segment::create_named(kind, extent, name, &init)?,
+            };
+            match made {
                 Some(segment) => return Ok(segment),
                 None if !opens => {
                     return Err(Error::new(Kind::Exists, format!("name: \"{}\" is taken", name.shown())));

@@ -152,6 +152,15 @@ pub fn create_unnamed() -> Result<Option<OwnedFd>> {
     }
 }
 
+/// Whether there is something with this name.
+pub fn has_name(path: &CStr) -> bool {
+    // SAFETY: all zeros is a valid stat, which the call fills; a NUL-terminated path.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        libc::lstat(path.as_ptr(), &mut stat) == 0
+    }
+}
+
 /// Gives a name to what [`create_unnamed`] made. `false`: it is taken; `None`: that cannot be done here.
 pub fn give_name(fd: BorrowedFd, path: &CStr) -> Result<Option<bool>> {
     // SAFETY: NUL-terminated paths.

@@ -741,6 +741,10 @@ TEST(a_name_is_made_once_and_opened_often) {
     tine_queue_t *queue = named_queue(0, TINE_OK), *second = NULL, *third = NULL;
     CHECK(named_queue(0, TINE_EEXIST) == NULL);
     CHECK_MESSAGE("is taken");
+    tine_shared_memory_options_t larger = TINE_SHARED_MEMORY_OPTIONS_INIT; /* than what there could be: it is not tried */
+    tine_shared_memory_t *memory = NULL;
+    larger.name = name;
+    CHECK_STATUS(tine_shared_memory_new((size_t)1 << 46, &larger, &memory), TINE_EEXIST);
     CHECK_OK(tine_queue_open(name, &second));
     third = named_queue(TINE_OPEN_OR_CREATE, TINE_OK);
     CHECK_INT(test_count_mappings("tine-test"), 0); /* it was mapped before it had the name */
