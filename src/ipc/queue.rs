@@ -61,6 +61,9 @@ const RING_MAX: usize = 1 << 32;
 /// What `max_bytes` 0 means.
 pub const LARGE_DEFAULT: u64 = 2 << 30;
 
+/// Where no large message begins: a file is never so long.
+const OFFSET_MAX: u64 = 1 << 62;
+
 /// From here on a look at how much memory is left costs little beside the message itself.
 const HUGE: usize = 4 << 20;
 
@@ -494,6 +497,9 @@ impl Queue {
         if data.len() > MESSAGE_MAX || data.len() as u64 > self.max_bytes {
             return Err(Step::TooLong);
         }
+        if start >= OFFSET_MAX {
+            return Err(Step::Corrupt);
+        }
         let span = large_span(data.len());
         if !self.large_fits(w, start, span) {
             return Err(Step::Nothing);
@@ -660,7 +666,7 @@ impl Queue {
     /// Where the large message whose record lies at `head` lies, validated.
     fn large_at(&self, head: Position, earliest: u64, length: usize) -> std::result::Result<Range<u64>, Step> {
         let start = self.read_word(head.units().wrapping_add(1));
-        let sound = start >= earliest && start < 1 << 62;
+        let sound = start >= earliest && start < OFFSET_MAX;
         if sound { Ok(start..start + large_span(length)) } else { Err(Step::Corrupt) }
     }
 
@@ -1174,6 +1180,29 @@ mod tests {
             assert_eq!(word & robust::WAITERS, 0);
             queue.abandon().unwrap();
         }
+    }
+
+    #[test]
+    fn where_large_messages_are_to_lie_is_checked() {
+        let queue = Queue::new(0, 1 << 10, 0).unwrap();
+        let w = Thread::current();
+        let head_of_the_file = (queue.segment().length() as u64).wrapping_neg();
+        for start in [1 << 62, u64::MAX - 100, head_of_the_file] {
+            w.store64(&queue.shared.producers.large, start, Relaxed);
+            w.store64(&queue.shared.consumers.large, start, Relaxed);
+            assert_eq!(put(&queue, &[7; 4000]).unwrap_err().kind(), Kind::Corrupt);
+            assert_eq!(queue.size(), 0);
+        }
+    }
+
+    #[test]
+    fn a_tail_that_runs_ahead_is_not_followed_for_ever() {
+        let queue = Queue::new(0, 1 << 10, 0).unwrap();
+        put(&queue, b"").unwrap();
+        let (w, tail) = (Thread::current(), &queue.shared.producers.position);
+        let run_ahead = |_, _, _| w.store64(tail, Position(w.load64(tail, Relaxed)).advance(1).0, Relaxed);
+        let got = queue.get_many(&mut [], 1000, run_ahead, Timeout::Try).unwrap();
+        assert_eq!(got, (1 << 10) / UNIT);
     }
 
     #[test]

@@ -180,7 +180,9 @@ impl Queue {
         let mut head = Position(w.load64(side.own(), Relaxed));
         let mut large: Option<Range<u64>> = None;
         let (mut used, mut got) = (0, 0);
-        while got < most {
+        // No tail is further ahead than that: it could run away from us for ever.
+        let first = head;
+        while got < most && head.units_since(first) < self.ring_units() {
             let earliest = large.as_ref().map_or_else(|| w.load64(&side.large, Relaxed), |large| large.end);
             match self.take_record_at(w, head, earliest, &mut buffer[used..]) {
                 Ok(TakenRecord { length, after, large: here }) => {
