@@ -196,14 +196,21 @@ fn no_proc() -> Error {
     Error::new(Kind::NotSupported, "token: tokens need /proc of this pid namespace")
 }
 
-/// The descriptor that the tokens of a handle name: {epoch of the process that made it, number}, 0 = none yet.
+/// The descriptor that the tokens of a handle name.
 #[derive(Debug, Default)]
-pub struct Pin(AtomicU64);
+pub struct Pin {
+    /// {epoch of the process that made it, number}, 0 = none yet.
+    known: AtomicU64,
+    /// What the file of the handle has as {device, inode}: somebody may have closed the number, and it be another file's. Written before
+    /// `known`.
+    device: AtomicU64,
+    inode: AtomicU64,
+}
 
 impl Pin {
     fn number(&self, segment: &Segment, position: u64, pid: i32) -> Result<i32> {
         let epoch = u64::from(thread::epoch() as u32) << 32;
-        let seen = self.0.load(Ordering::Acquire);
+        let seen = self.known.load(Ordering::Acquire);
         let (made, number) = (seen & !0xffff_ffff, seen as u32 as i32);
         // A child makes one of its own; somebody may have closed ours.
         if seen != 0 && made == epoch && shared_file::position_in_process(pid, number) == Some(position) {
@@ -214,8 +221,10 @@ impl Pin {
         if shared_file::facts(opened.as_fd())? != ours {
             return Err(Error::new(Kind::NotFound, "token: this process has closed the descriptor of the object"));
         }
+        self.device.store(ours.identity.0, Ordering::Relaxed);
+        self.inode.store(ours.identity.1, Ordering::Relaxed);
         let number = opened.into_raw_fd();
-        match self.0.compare_exchange(seen, epoch | number as u64, Ordering::AcqRel, Ordering::Acquire) {
+        match self.known.compare_exchange(seen, epoch | number as u64, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(number),
             Err(winner) => {
                 fd::close_number(number);
@@ -227,9 +236,11 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        let seen = *self.0.get_mut();
+        let (seen, file) = (*self.known.get_mut(), (*self.device.get_mut(), *self.inode.get_mut()));
         if seen != 0 && (seen >> 32) as u32 == thread::epoch() as u32 {
-            fd::close_number(seen as u32 as i32);
+            if let Some(there) = fd::Known::by_number(seen as u32 as RawFd).filter(|there| there.identity() == file) {
+                there.close();
+            }
         }
     }
 }

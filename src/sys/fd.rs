@@ -250,6 +250,10 @@ impl Known {
         self.number
     }
 
+    pub fn identity(self) -> (u64, u64) {
+        self.identity
+    }
+
     /// Whether the number still is that file's.
     pub fn is_there(self) -> bool {
         identity(self.number) == Some(self.identity)

@@ -420,6 +420,18 @@ TEST(a_token_ends_with_the_handle) {
     tine_lock_free(none), tine_lock_free(other);
 }
 
+TEST(what_a_token_named_and_is_no_longer_there_stays_open) {
+    tine_lock_t *lock = new_lock();
+    const tine_token_t token = lock_token(lock);
+    const int other = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int number;
+    memcpy(&number, token.bytes + 8, sizeof number);
+    CHECK_INT(dup2(other, number), number); /* somebody has closed it, and opened something else */
+    tine_lock_free(lock);
+    CHECK(fcntl(number, F_GETFD) >= 0);
+    close(number), close(other);
+}
+
 TEST(a_token_ends_with_the_process_that_made_it) {
     int ends[2], back[2];
     tine_token_t token;
