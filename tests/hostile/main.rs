@@ -50,6 +50,8 @@ struct Report {
     /// The call that it is in.
     at: &'static AtomicU32,
     statuses: &'static [AtomicI32],
+    /// Pages that nobody may touch, directly before and behind what is scribbled over.
+    guards: &'static AtomicU32,
 }
 
 fn main() {
@@ -65,7 +67,7 @@ fn main() {
 }
 
 fn run(arguments: &Arguments, full: bool) -> i32 {
-    let report = Report { at: arena::value(), statuses: arena::slice(CALLS) };
+    let report = Report { at: arena::value(), statuses: arena::slice(CALLS), guards: arena::value() };
     // Nobody may ever signal this one, whatever numbers lie about.
     let mut bystander = Child::fork(|| {
         loop {
@@ -79,6 +81,7 @@ fn run(arguments: &Arguments, full: bool) -> i32 {
         let start = Instant::now();
         let mut answers: BTreeMap<i32, usize> = BTreeMap::new();
         let (mut trials, mut waiting) = (0, 0);
+        report.guards.store(0, SeqCst);
         for moment in [Moment::Before, Moment::Asleep, Moment::Meanwhile] {
             for pattern in scribble::patterns(if moment == Moment::Before { words_before } else { 0 }) {
                 trials += 1;
@@ -91,8 +94,10 @@ fn run(arguments: &Arguments, full: bool) -> i32 {
             }
         }
         let seconds = start.elapsed().as_secs_f64();
+        let guards = report.guards.load(SeqCst);
         println!(
-            "hostile: {}: {trials} trials, answers {answers:?}, {waiting} calls without a timeout that wait, {seconds:.1} s",
+            "hostile: {}: {trials} trials, {guards} guard pages, answers {answers:?}, {waiting} calls without a timeout that wait, \
+             {seconds:.1} s",
             kind.name
         );
     }
@@ -200,6 +205,7 @@ fn use_object(kind: &Kind, moment: Moment, pattern: &Pattern, bystander: i32, re
         assert!(call(object) >= 0, "{name} on a sound object");
     }
     let mappings = host::shared_mappings();
+    report.guards.fetch_add(scribble::guard(&mappings), SeqCst);
     let scribble = |round: u64| scribble::over(&mappings, pattern, round, &canary, bystander);
     match moment {
         Moment::Before => {
