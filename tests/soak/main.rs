@@ -22,6 +22,8 @@ use support::{clock, confine, host};
 
 /// Each on a fresh object; at the end of each nobody may be left behind.
 const ROUND: Duration = Duration::from_millis(250);
+/// What a sound process's private memory may grow by.
+const MEMORY_SLACK: usize = 4 << 20;
 const OBJECTS: [&str; 6] = ["queue", "lock", "semaphore", "event", "condition", "barrier"];
 
 fn main() {
@@ -50,7 +52,7 @@ fn soak(object: &str, asked: Option<f64>, seed: u64) -> bool {
         "queue" => {
             let books = queue::Books::new();
             let mut sum = queue::Sum::default();
-            let result = rounds(seconds, |number| books.round(ROUND, number % 2 == 0, random, &mut sum));
+            let result = rounds(seconds, |number| books.round(ROUND, number, random, &mut sum));
             let queue::Sum { rounds, kills, returned, delivered, lost, extra } = sum;
             report(
                 object,
@@ -120,7 +122,7 @@ fn soak(object: &str, asked: Option<f64>, seed: u64) -> bool {
     }
 }
 
-/// As many rounds as fit; descriptors and mappings must be back where they began.
+/// As many rounds as fit; descriptors and mappings must be back where they began, and private memory not far above.
 fn rounds(seconds: Duration, mut round: impl FnMut(usize) -> Result<(), String>) -> Result<(), String> {
     let end = Instant::now() + seconds;
     let mut before = None;
@@ -128,8 +130,13 @@ fn rounds(seconds: Duration, mut round: impl FnMut(usize) -> Result<(), String>)
         round(number)?;
         // What the library makes once (a slab for small objects) is there after the first round.
         let now = (host::descriptors().len(), host::shared_mappings().len());
-        if *before.get_or_insert(now) != now {
-            return Err(format!("{before:?} descriptors and mappings after the first round, {now:?} after round {number}"));
+        let memory = host::private_memory();
+        let (first, first_memory) = *before.get_or_insert((now, memory));
+        if first != now {
+            return Err(format!("{first:?} descriptors and mappings after the first round, {now:?} after round {number}"));
+        }
+        if memory > first_memory + MEMORY_SLACK {
+            return Err(format!("{first_memory} bytes of private memory after the first round, {memory} after round {number}"));
         }
         if Instant::now() >= end {
             break;

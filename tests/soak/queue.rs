@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use tine::ffi::queue::{
-    tine_queue_close, tine_queue_commit, tine_queue_free, tine_queue_get, tine_queue_new, tine_queue_options_t, tine_queue_peek,
-    tine_queue_put, tine_queue_release, tine_queue_reserve, tine_queue_size, tine_queue_t,
+    TINE_QUEUE_GROW, TINE_QUEUE_POLLABLE, tine_queue_close, tine_queue_commit, tine_queue_free, tine_queue_get, tine_queue_new,
+    tine_queue_options_t, tine_queue_peek, tine_queue_put, tine_queue_release, tine_queue_reserve, tine_queue_size, tine_queue_t,
 };
 use tine::ffi::status::{TINE_ECLOSED, TINE_EEMPTY, TINE_EFULL, TINE_OK};
 
@@ -22,6 +22,8 @@ const CONSUMERS: usize = 4;
 const RING: usize = 4096;
 /// Messages of one round.
 const MESSAGES: usize = 1 << 21;
+
+const FLAGS: [u32; 4] = [0, TINE_QUEUE_GROW, TINE_QUEUE_POLLABLE, TINE_QUEUE_GROW | TINE_QUEUE_POLLABLE];
 
 const STARTED: u8 = 1;
 const RETURNED: u8 = 2;
@@ -64,12 +66,12 @@ impl Books {
         }
     }
 
-    /// One round of `duration` on a fresh queue. `drains`: it ends with the producers told to stop and the queue drained; otherwise
-    /// it is closed in the middle of everything.
-    pub fn round(&self, duration: Duration, drains: bool, random: &mut Random, sum: &mut Sum) -> Result<(), String> {
+    /// One round of `duration` on a fresh queue: every other one ends with the producers told to stop and the queue drained, the others
+    /// are closed in the middle of everything. There are queues of all kinds.
+    pub fn round(&self, duration: Duration, number: usize, random: &mut Random, sum: &mut Sum) -> Result<(), String> {
         self.reset();
-        let queue = open();
-        let result = self.on_queue(queue, duration, drains, random, sum);
+        let queue = open(FLAGS[number / 2 % FLAGS.len()]);
+        let result = self.on_queue(queue, duration, number % 2 == 0, random, sum);
         // SAFETY: ours, and the crew is gone.
         unsafe { tine_queue_free(queue) };
         result
@@ -258,12 +260,13 @@ fn length_of(message: u64) -> usize {
     if message % 61 == 0 { 1100 + (message % 1900) as usize } else { 16 + (message % 7) as usize * 8 }
 }
 
-fn open() -> *mut tine_queue_t {
+fn open(flags: u32) -> *mut tine_queue_t {
     // SAFETY: zeros are the defaults.
     let mut options: tine_queue_options_t = unsafe { std::mem::zeroed() };
     options.size = size_of::<tine_queue_options_t>();
     options.capacity_bytes = RING;
     options.max_bytes = 64 << 10;
+    options.flags = flags;
     let mut queue = ptr::null_mut();
     // SAFETY: live options and a place for the handle.
     let status = unsafe { tine_queue_new(&options, &mut queue) };
