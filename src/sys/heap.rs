@@ -30,6 +30,10 @@ impl Buffer {
         self.length
     }
 
+    pub fn address(&self) -> *mut u8 {
+        self.memory.as_ptr()
+    }
+
     pub fn as_uninit(&mut self) -> &mut [MaybeUninit<u8>] {
         // SAFETY: ours, that long, and never read through this type.
         unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr().cast(), self.length) }
@@ -41,17 +45,12 @@ impl Buffer {
         Filled(self)
     }
 
-    /// The first `filled` bytes, which somebody has written.
+    /// The first `filled` bytes: for tests, which have written them.
+    #[cfg(test)]
     pub fn to_vec(&self, filled: usize) -> Vec<u8> {
         assert!(filled <= self.length);
-        // SAFETY: that many bytes are there; malloc's memory has some value or other where nobody has written.
+        // SAFETY: that many bytes are there, and were written.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), filled) }.to_vec()
-    }
-
-    /// The first `length` bytes, which somebody has written by the address; `None` where there are not that many.
-    pub fn written(&self, length: usize) -> Option<&[u8]> {
-        // SAFETY: that many bytes are there; malloc's memory has some value or other where nobody has written.
-        (length <= self.length).then(|| unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), length) })
     }
 
     /// The caller frees it with `tine_free`.
@@ -59,6 +58,41 @@ impl Buffer {
         let memory = self.memory.as_ptr().cast();
         std::mem::forget(self);
         memory
+    }
+}
+
+/// A buffer that somebody else writes by its address. It is zeros before, so that all of it can be read, whatever was written.
+pub struct Place(Buffer);
+
+impl Place {
+    /// Never null, also for length 0.
+    pub fn new(length: usize) -> Result<Place> {
+        // SAFETY: any size is fine.
+        let memory = unsafe { libc::calloc(length.max(1), 1) };
+        match NonNull::new(memory.cast()) {
+            Some(memory) => Ok(Place(Buffer { memory, length })),
+            None => Err(Error::new(Kind::NoMemory, format!("no memory for {length} bytes"))),
+        }
+    }
+
+    pub fn address(&self) -> *mut u8 {
+        self.0.address()
+    }
+}
+
+impl std::ops::Deref for Place {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: ours, that long, and written: with zeros at least.
+        unsafe { std::slice::from_raw_parts(self.0.memory.as_ptr(), self.0.length) }
+    }
+}
+
+impl std::ops::DerefMut for Place {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.0.memory.as_ptr(), self.0.length) }
     }
 }
 

@@ -9,26 +9,43 @@
 
 use super::*;
 use crate::mutant;
+use crate::sys::heap::Place;
 use crate::sys::per_process::PerProcess;
 
 /// Messages of this process that have no one place in a ring, by the words that they were reserved, or peeked at, under. A word has
 /// one owner, so an older entry of the same word is one of a thread that has ended: [`SideShared::private`] says whether there is one
 /// of the owner's.
-static PRIVATE: PerProcess<Vec<(usize, Buffer)>> = PerProcess::new();
+static PRIVATE: PerProcess<Vec<(usize, Private)>> = PerProcess::new();
 
-fn keep_private<W: Words>(w: W, side: &SideShared, memory: Buffer) {
-    let stale = forget_private(side);
+enum Private {
+    Reserved(Place),
+    Peeked(Buffer),
+}
+
+impl Private {
+    fn address(&self) -> *mut u8 {
+        match self {
+            Private::Reserved(memory) => memory.address(),
+            Private::Peeked(memory) => memory.address(),
+        }
+    }
+}
+
+/// Answers its address.
+fn keep_private<W: Words>(w: W, side: &SideShared, memory: Private) -> *mut u8 {
+    let (stale, address) = (forget_private(side), memory.address());
     PRIVATE.with(|list| list.push((std::ptr::from_ref(side).addr(), memory)));
     w.store(side.private(), 1, Relaxed);
     drop(stale);
+    address
 }
 
 /// What the owner of the section keeps there.
-fn take_private<W: Words>(w: W, side: &SideShared) -> Option<Buffer> {
+fn take_private<W: Words>(w: W, side: &SideShared) -> Option<Private> {
     if w.load(side.private(), Relaxed) == 0 { None } else { forget_private(side) }
 }
 
-fn forget_private(side: &SideShared) -> Option<Buffer> {
+fn forget_private(side: &SideShared) -> Option<Private> {
     let address = std::ptr::from_ref(side).addr();
     PRIVATE.with(|list| {
         let index = list.iter().position(|(other, _)| *other == address)?;
@@ -72,12 +89,8 @@ impl Queue {
             w.store(side.private(), 0, Relaxed);
             return Ok(place);
         }
-        match Buffer::new(length) {
-            Ok(mut memory) => {
-                let place = memory.as_uninit().as_mut_ptr().cast();
-                keep_private(w, side, memory);
-                Ok(place)
-            }
+        match Place::new(length) {
+            Ok(memory) => Ok(keep_private(w, side, Private::Reserved(memory))),
             Err(error) => {
                 robust::release(w, &side.section);
                 Err(error)
@@ -133,9 +146,10 @@ impl Queue {
         let step = match &memory {
             None if is_private || length > self.inline_max() => Step::Corrupt,
             None => self.put_in_place(w, length),
-            Some(memory) => match memory.written(length) {
+            Some(Private::Peeked(_)) => Step::Corrupt,
+            Some(Private::Reserved(memory)) => match memory.get(..length) {
                 None => Step::Corrupt,
-                Some(data) if memory.length() <= self.inline_max() => self.put_inline(w, data),
+                Some(data) if memory.len() <= self.inline_max() => self.put_inline(w, data),
                 Some(data) => self.put_large(w, data),
             },
         };
@@ -241,9 +255,8 @@ impl Queue {
         } else {
             self.read(head.units().wrapping_add(1), memory.as_uninit());
         }
-        let place = memory.as_uninit().as_ptr().cast();
-        keep_private(w, side, memory);
-        Ok((place, length))
+        let place = keep_private(w, side, Private::Peeked(memory));
+        Ok((place.cast_const(), length))
     }
 
     pub fn release_by<W: Words>(&self, w: W) -> Result<()> {
@@ -299,11 +312,9 @@ impl Queue {
     pub(super) fn fill_reserved<W: Words>(&self, w: W, data: &[u8]) {
         let side = &self.shared.producers;
         let tail = Position(w.load64(side.own(), Relaxed));
-        if let Some(mut memory) = take_private(w, side) {
-            memory.as_uninit().iter_mut().zip(data).for_each(|(to, from)| {
-                to.write(*from);
-            });
-            keep_private(w, side, memory);
+        if let Some(Private::Reserved(mut memory)) = take_private(w, side) {
+            memory[..data.len()].copy_from_slice(data);
+            keep_private(w, side, Private::Reserved(memory));
         } else {
             self.write(tail.units().wrapping_add(1), data);
         }
@@ -312,12 +323,9 @@ impl Queue {
     pub(super) fn read_peeked<W: Words>(&self, w: W, buffer: &mut [MaybeUninit<u8>]) {
         let side = &self.shared.consumers;
         let head = Position(w.load64(side.own(), Relaxed));
-        if let Some(memory) = take_private(w, side) {
-            let bytes = memory.written(buffer.len()).expect("it has been read");
-            buffer.iter_mut().zip(bytes).for_each(|(to, from)| {
-                to.write(*from);
-            });
-            keep_private(w, side, memory);
+        if let Some(Private::Peeked(mut memory)) = take_private(w, side) {
+            buffer.copy_from_slice(&memory.as_uninit()[..buffer.len()]);
+            keep_private(w, side, Private::Peeked(memory));
         } else {
             self.read(head.units().wrapping_add(1), buffer);
         }
