@@ -501,6 +501,10 @@ pub unsafe extern "C" fn tine_process_signal(process: *mut tine_process_t, signa
 /// Ends a process: SIGTERM, a grace, SIGKILL; afterwards it has ended and is reaped. Of a command that leads a process group, the whole
 /// group, which may also have outlived the command; with TINE_SPAWN_KILL_TREE whatever it left when it has ended.
 ///
+/// A group is signalled through its leader's descriptor (Linux 6.9), or else by its number. That only the leader keeps: one that ended
+/// before its group, and was joined, stays a zombie there until it is stopped or its handle freed. A host that reaps it itself, or
+/// ignores SIGCHLD, gives the number away: then only the leader is stopped.
+///
 /// @param process   The process.
 /// @param grace_ms  How long it may take to end by itself; 0 kills at once, TINE_FOREVER never.
 /// @return TINE_OK, also if it had ended; TINE_ETIMEDOUT if it was killed and cannot die (uninterruptible sleep); TINE_EPERM;

@@ -49,6 +49,8 @@ pub(super) struct Child {
     freed: AtomicBool,
     /// The library ended it, at the caller's wish: a death by signal is its doing.
     pub(super) stopping: AtomicBool,
+    /// It leads a group that the kernel signals by its leader's number only: below Linux 6.9, or without pidfds.
+    group_by_number: bool,
     /// It is the supervisor of a command, which is the child that the caller knows.
     pub(super) tree: OnceLock<Tree>,
     state: Mutex<State>,
@@ -61,6 +63,8 @@ struct State {
     reaped: bool,
     /// How many need its number to stay its own: it is not reaped meanwhile.
     pins: u32,
+    /// One of these is for what outlived it in its group.
+    keeps_group: bool,
 }
 
 /// What a child is.
@@ -99,6 +103,14 @@ impl Watch {
             Watch::Pipe { .. } => wait::Child::Pid(pid),
         }
     }
+
+    /// As [`pidfd::signal_group`].
+    fn signal_group(&self, signal: i32) -> Option<sys::errno::Result<bool>> {
+        match self {
+            Watch::Pidfd(fd) => pidfd::signal_group(fd, signal),
+            Watch::Pipe { .. } => None,
+        }
+    }
 }
 
 impl Child {
@@ -107,6 +119,8 @@ impl Child {
             children.last_id += 1;
             children.last_id
         });
+        let leads = matches!(what, What::Command(Command { leads: true, .. }));
+        let group_by_number = leads && watch.signal_group(0).is_none();
         let child = Arc::new(Child {
             id,
             name,
@@ -115,6 +129,7 @@ impl Child {
             what,
             freed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            group_by_number,
             tree: OnceLock::new(),
             state: Mutex::default(),
         });
@@ -180,6 +195,12 @@ impl Child {
         if state.reaped || (state.pins > 0 && state.end.is_some()) {
             return state.end;
         }
+        if self.group_by_number && state.end.is_none() {
+            state.end = self.look(wait::peek);
+            // Whoever is left there could not be signalled any more; afterwards nobody joins.
+            let keeps = state.end.is_some() && !self.freed.load(Relaxed) && process::group_lives(self.pid) != Some(false);
+            (state.keeps_group, state.pins) = (keeps, state.pins + u32::from(keeps));
+        }
         let take = if state.pins > 0 { wait::peek } else { wait::reap };
         let seen = self.look(take);
         if state.end.is_none() {
@@ -207,6 +228,12 @@ impl Child {
     fn pin(&self) -> Pin<'_> {
         self.lock().pins += 1;
         Pin(self)
+    }
+
+    /// Nobody will signal its group any more.
+    fn let_group_go(&self) {
+        let mut state = self.lock();
+        state.pins -= u32::from(std::mem::take(&mut state.keeps_group));
     }
 
     /// Under the lock: nobody else of ours reaps it meanwhile.
@@ -305,10 +332,9 @@ impl Child {
         }
         let polite = !grace.is_try();
         if leads {
-            if polite {
-                self.send_to_group(signal::TERM)?;
-            }
-            if self.wait(grace)?.is_none() || !self.group_has_ended(grace)? {
+            // Whom no signal reaches will not end of it.
+            let reached = !polite || self.send_to_group(signal::TERM)?;
+            if self.wait(grace)?.is_none() || (reached && !self.group_has_ended(grace)?) {
                 self.send_to_group(signal::KILL)?;
             }
         } else {
@@ -332,7 +358,10 @@ impl Child {
         loop {
             match self.wait(&last) {
                 Err(error) if error.kind() == Kind::Interrupted => {}
-                waited => return waited.map(|end| end.is_some()),
+                waited => {
+                    self.let_group_go();
+                    return waited.map(|end| end.is_some());
+                }
             }
         }
     }
@@ -340,7 +369,7 @@ impl Child {
     /// `false`: nobody is in its group any more, or nobody can say whether what has that number is its group.
     fn send_to_group(&self, signal: i32) -> Result<bool> {
         let failure = |errno| sys::failure(errno, format_args!("{}: signal {signal} to its group", self.label()));
-        if let Some(sent) = self.signal_group_by_fd(signal) {
+        if let Some(sent) = self.watch.signal_group(signal) {
             return sent.map_err(failure);
         }
         let state = self.lock();
@@ -351,18 +380,11 @@ impl Child {
         signal::send_to_group(self.pid, signal).map_err(failure)
     }
 
-    fn signal_group_by_fd(&self, signal: i32) -> Option<sys::errno::Result<bool>> {
-        match &self.watch {
-            Watch::Pidfd(fd) => pidfd::signal_group(fd, signal),
-            Watch::Pipe { .. } => None,
-        }
-    }
-
     /// Waits until nobody is in the group that it led; `false`: the time ran out.
     fn group_has_ended(&self, deadline: &Deadline) -> Result<bool> {
         loop {
             // Zombies count here, and not below.
-            if matches!(self.signal_group_by_fd(0), Some(Ok(false))) {
+            if matches!(self.watch.signal_group(0), Some(Ok(false))) {
                 return Ok(true);
             }
             match process::group_lives(self.pid) {
@@ -424,6 +446,7 @@ pub(super) fn free(child: &Child) {
             children.freed += 1;
         }
     });
+    child.let_group_go();
     reap_freed();
 }
 

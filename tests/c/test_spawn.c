@@ -1088,6 +1088,28 @@ TEST(stop_reaches_what_outlived_its_leader) {
     CHECK(await_gone(descendant, 10));
     CHECK_INT(finish(process), 3);
 }
+TEST(stop_reaches_what_outlived_a_leader_that_was_joined) {
+    pid_t descendant;
+    for (int polite = 0; polite < 2; polite++) {
+        const char *script = polite ? "sleep 1000 & echo $!; exit 3" : "sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1000; done' & exit 3";
+        tine_process_t *process = spawn_family(script, TINE_SPAWN_NEW_GROUP, &descendant);
+        CHECK_INT(code_of(process), 3);
+        CHECK_OK(tine_process_stop(process, polite ? TINE_FOREVER : 20));
+        CHECK(await_gone(descendant, 10));
+        CHECK_INT(test_count_children(), 0);
+        CHECK_OK(tine_process_stop(process, TINE_FOREVER));
+        CHECK_INT(finish(process), 3);
+    }
+    /* Nobody is left of it, or nobody asks any more: no zombie. */
+    tine_process_t *process = spawn_with(SH("exit 3"), &(tine_spawn_options_t){ .size = sizeof(tine_spawn_options_t), .flags = TINE_SPAWN_NEW_GROUP });
+    CHECK_INT(code_of(process), 3);
+    CHECK_INT(test_count_children(), 0);
+    tine_process_free(process);
+    process = spawn_family("sleep 1000 & echo $!; exit 3", TINE_SPAWN_NEW_GROUP, &descendant);
+    CHECK_INT(finish(process), 3);
+    CHECK_INT(test_count_children(), 0);
+    CHECK_INT(kill(descendant, SIGKILL), 0);
+}
 
 TEST(call_runs_a_command_to_its_end) {
     tine_spawn_options_t options = defaults;
