@@ -3,9 +3,10 @@
 //! file that it closes.)
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU32;
 
+use super::fd::owned;
 use super::{Deadline, errno, futex, interrupt, last_failure};
 use crate::error::Result;
 
@@ -25,7 +26,7 @@ pub fn open(path: &CStr) -> Result<OwnedFd> {
         let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDWR | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY, 0o666) };
         if fd >= 0 {
             // SAFETY: just opened, and nobody else's.
-            return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+            return unsafe { owned(fd.into(), "file lock: open") };
         }
         if errno() != libc::EINTR {
             return Err(last_failure(format_args!("file lock: open(\"{}\")", path.to_string_lossy())));

@@ -175,3 +175,18 @@ TEST(what_cannot_be_opened_is_told) {
     CHECK_INT(test_count_fds(), fds);
     unlink(path);
 }
+
+TEST(a_host_without_stdout_prints_nothing_into_the_file) {
+    struct stat file;
+    make_path();
+    fflush(stdout);
+    const int out = dup(STDOUT_FILENO);
+    CHECK(out > 2);
+    close(STDOUT_FILENO);
+    tine_file_lock_t *lock = new_lock();
+    CHECK_INT(write(STDOUT_FILENO, "x", 1), -1);
+    CHECK_INT(dup2(out, STDOUT_FILENO), STDOUT_FILENO), close(out);
+    CHECK_INT(stat(path, &file), 0);
+    CHECK_INT(file.st_size, 0);
+    tine_file_lock_free(lock), unlink(path);
+}
