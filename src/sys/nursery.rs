@@ -39,6 +39,9 @@ pub fn stdin_from_null() {
             libc::close(null);
         } else if null < 0 {
             libc::close(0);
+        } else {
+            // The host had closed it. What a worker executes shall have it, too.
+            libc::fcntl(0, libc::F_SETFD, 0);
         }
     }
 }

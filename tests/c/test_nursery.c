@@ -151,6 +151,20 @@ TEST(workers_have_dev_null_as_stdin_and_no_file_of_the_host_but_the_promised_one
 }
 
 /* ---- The host's children, signals, streams ---- */
+static int32_t flags_of_stdin(const void *arg, size_t len, tine_task_t *task) {
+    (void)arg, (void)len, (void)task;
+    return fcntl(0, F_GETFD);
+}
+TEST(a_worker_of_a_host_without_stdin_has_one_for_what_it_executes) {
+    CHECK_INT(close(0), 0);
+    tine_pool_t *pool = pool_of(1);
+    tine_result_t *result = apply(pool, flags_of_stdin, NULL, 0);
+    CHECK_STATUS(tine_result_status(result), TINE_OK);
+    CHECK_INT(tine_result_code(result), 0);
+    tine_result_free(result);
+    end_pool(pool);
+}
+
 TEST(a_host_that_waits_for_all_its_children_sees_none) {
     const int way = BY_KILL;
     int status;
