@@ -13,7 +13,7 @@ use super::role::{self, Role};
 use crate::sys::fd::Known;
 use crate::sys::per_process::PerProcess;
 use crate::sys::signal::Blocked;
-use crate::sys::{Deadline, exit, fork, pidfd, poll, process, stdio};
+use crate::sys::{Deadline, exit, fork, interrupt, pidfd, poll, process, stdio};
 use crate::timeout::Timeout;
 
 /// The code of a child whose function panicked, and of one that a foreign exception came out of.
@@ -56,6 +56,8 @@ pub(super) fn run(setup: Setup, blocked: Blocked, body: impl FnOnce() -> i32) ->
     if !record.wait_at_gate(|| parent.is_alive()) {
         exit_unstarted();
     }
+    // The thread's check is its parent's.
+    interrupt::clear();
     // Before anything of the user's can call exit(3): libc runs the latest handler first, and this one never returns to the parent's.
     exit::at_exit_with_code(|code| leave(code));
     RECORD.with(|own| *own = Some(record.clone()));

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use super::record::Record;
 use super::tree::Tree;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::sys::fd::PrivateFd;
 use crate::sys::per_process::PerProcess;
 use crate::sys::wait::{self, Ending, Seen, Usage};
-use crate::sys::{self, Deadline, pidfd, poll, process, signal};
+use crate::sys::{self, Deadline, interrupt, pidfd, poll, process, signal};
 use crate::timeout::Timeout;
 
 /// How long what was killed may take to die: longer only in uninterruptible sleep.
@@ -355,15 +355,9 @@ impl Child {
         }
         // An interrupt check has no say any more: it ends at once, and nobody comes back to reap it.
         let last = Deadline::new(Timeout::Millis(KILL_MS));
-        loop {
-            match self.wait(&last) {
-                Err(error) if error.kind() == Kind::Interrupted => {}
-                waited => {
-                    self.let_group_go();
-                    return waited.map(|end| end.is_some());
-                }
-            }
-        }
+        let waited = interrupt::unasked(|| self.wait(&last));
+        self.let_group_go();
+        waited.map(|end| end.is_some())
     }
 
     /// `false`: nobody is in its group any more, or nobody can say whether what has that number is its group.
@@ -480,7 +474,7 @@ pub fn at_exit() {
     }
     let last = Deadline::new(Timeout::Millis(KILL_MS));
     for daemon in &daemons {
-        let _ = daemon.wait(&last);
+        let _ = interrupt::unasked(|| daemon.wait(&last));
     }
     for child in &others {
         // An interrupt check that says no ends the waiting for this one.

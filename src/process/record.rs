@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use crate::error::Result;
 use crate::shm::{Object, Word, Words, slab};
 use crate::sys::thread::Thread;
-use crate::sys::{Deadline, fork};
+use crate::sys::{Deadline, fork, interrupt};
 use crate::timeout::Timeout;
 
 /// Two words.
@@ -95,8 +95,8 @@ impl Record {
             if seen != state || !other_lives() {
                 return seen;
             }
-            // Signals are blocked on both sides: nothing interrupts, and no check is asked.
-            let _ = w.wait(&self.0[GATE], state, &Deadline::new(Timeout::Millis(LOOK_MS)));
+            // A start comes to its end: no check is asked.
+            let _ = interrupt::unasked(|| w.wait(&self.0[GATE], state, &Deadline::new(Timeout::Millis(LOOK_MS))));
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::log::{self, Level};
 use crate::sys::fd::{self, Known, PrivateFd};
 use crate::sys::fork::{self, Forked};
 use crate::sys::fork_gate;
+use crate::sys::interrupt;
 use crate::sys::per_process::PerProcess;
 use crate::sys::signal::{self, Blocked};
 use crate::sys::wait::{self, Seen};
@@ -140,7 +141,7 @@ fn watched(process: Process, record: &Record) -> Result<Process> {
     if record.wait_ready(|| process.is_alive().unwrap_or(false)) {
         return Ok(process);
     }
-    process.join(Timeout::Forever)?;
+    interrupt::unasked(|| process.join(Timeout::Forever))?;
     let why = format!("{}: no thread to be had for the daemon child to watch its parent", process.label());
     Err(Error::new(Kind::Again, why))
 }

@@ -213,11 +213,11 @@ fn wait_until(deadline: &Deadline, mut condition: impl FnMut(&mut Gate) -> bool)
         if GATE.with(&mut condition) {
             return true;
         }
-        // An interrupt check of the forking thread has no say: the wait is short.
         if deadline.passed() {
             return false;
         }
-        let _ = futex::wait(&CHANGED, seen, deadline);
+        // An interrupt check of the forking thread has no say: the wait is short.
+        let _ = super::interrupt::unasked(|| futex::wait(&CHANGED, seen, deadline));
     }
 }
 

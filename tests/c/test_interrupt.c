@@ -552,6 +552,46 @@ TEST(processes) {
     RUN(waits);
 }
 
+static int32_t wait_for_signals(void *unused) {
+    (void)unused;
+    for (;;) pause();
+    return 0;
+}
+TEST(what_comes_to_its_end_anyway_asks_nobody) {
+    handle(0), set(&refuses, 1), set(&asked, 0), set(&handled, 0);
+    tine_set_interrupt_check(check, NULL);
+    signals(1);
+    for (int i = 0; i < (under_valgrind() ? 5 : 60); i++) {
+        tine_process_options_t options = TINE_PROCESS_OPTIONS_INIT;
+        options.flags = TINE_PROCESS_DAEMON;
+        CHECK_OK(tine_process_start(wait_for_signals, NULL, &options, &process));
+        CHECK_OK(tine_process_stop(process, 0));
+        tine_process_free(process);
+    }
+    while (value_of(&handled) == 0) {}
+    signals(0);
+    CHECK_INT(value_of(&asked), 0);
+}
+
+static int32_t get_in_vain(void *unused) {
+    char text[8];
+    size_t length = 0;
+    (void)unused, set(&asked, 0), set(&handled, 0);
+    CHECK_OK(tine_queue_new(NULL, &queue));
+    signals(1);
+    CHECK_STATUS(tine_queue_get(queue, text, sizeof text, 100, &length), TINE_EEMPTY);
+    signals(0);
+    CHECK(value_of(&handled) > 0);
+    CHECK_INT(value_of(&asked), 0);
+    return tine_queue_free(queue), 7;
+}
+TEST(a_child_does_not_have_its_parents_check) {
+    handle(0), set(&refuses, 1);
+    tine_set_interrupt_check(check, NULL);
+    CHECK_OK(tine_process_start(get_in_vain, NULL, NULL, &process));
+    CHECK_INT(finish(process), 7);
+}
+
 /* ---- pools ---- */
 static tine_pool_t *pool, *ending_pool;
 static tine_async_t *async, *second;
