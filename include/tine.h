@@ -167,6 +167,11 @@ template <typename T> inline T init() {
  * thread that started it ends: it is started by a thread of the library, "tine-spawn", which the first such call makes, with the
  * caller's signal mask and processors and that thread's nice value. The kernel takes this back from a command that executes a
  * set-user-id program, or one with capabilities.
+ *
+ * What else a thread has for itself the command has of that thread. What the caller gave up must not come back: TINE_EPERM where the
+ * two differ in users, groups, capabilities, no_new_privs, namespaces or the number of seccomp filters. Landlock's rules cannot be
+ * compared: take them before the first such call. With TINE_SPAWN_KILL_TREE, and without this flag, it is the calling thread that
+ * starts the command, and all of this is as of that.
  */
 #define TINE_SPAWN_KILL_ON_PARENT_DEATH 4
 

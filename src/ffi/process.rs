@@ -66,6 +66,11 @@ pub const TINE_SPAWN_NEW_SESSION: u32 = 2;
 /// thread that started it ends: it is started by a thread of the library, "tine-spawn", which the first such call makes, with the
 /// caller's signal mask and processors and that thread's nice value. The kernel takes this back from a command that executes a
 /// set-user-id program, or one with capabilities.
+///
+/// What else a thread has for itself the command has of that thread. What the caller gave up must not come back: TINE_EPERM where the
+/// two differ in users, groups, capabilities, no_new_privs, namespaces or the number of seccomp filters. Landlock's rules cannot be
+/// compared: take them before the first such call. With TINE_SPAWN_KILL_TREE, and without this flag, it is the calling thread that
+/// starts the command, and all of this is as of that.
 pub const TINE_SPAWN_KILL_ON_PARENT_DEATH: u32 = 4;
 /// The command and its descendants are one. When the command ends, or is killed or stopped, all of them are killed, also those that
 /// made a session of their own; the process counts as ended when the last one has. Other signals are the command's (its group's,

@@ -10,6 +10,7 @@ use super::streams::{Ends, Streams};
 use super::tree;
 use crate::error::{Error, Kind, Result};
 use crate::sys::fd::{self, Access, PrivateFd};
+use crate::sys::restrictions::Restrictions;
 use crate::sys::signal::Mask;
 use crate::sys::spawn::{self, Descriptors, Group, Limit, Plan, Strings};
 use crate::sys::withheld::Withheld;
@@ -137,7 +138,11 @@ fn start(command: &Command, first: &CStr) -> Result<Process> {
         }
         plan.mask = Some(Mask::current());
         plan.ends_with = Some(process::pid());
-        lasting::run(|| spawn::start(&mut plan))??
+        let restrictions = Restrictions::of_this_thread();
+        lasting::run(|| {
+            check_same(&restrictions)?;
+            spawn::start(&mut plan)
+        })??
     } else {
         spawn::start(&mut plan)?
     };
@@ -149,6 +154,20 @@ fn start(command: &Command, first: &CStr) -> Result<Process> {
     let leads = matches!(command.group, Group::New | Group::NewSession);
     let what = What::Command(children::Command { leads, peak_before: process::own_peak_rss() });
     Ok(process(Child::new(first.to_owned(), started.pid, watch, what)))
+}
+
+/// By the thread that starts commands for others: whether one that it starts may do no more than one of theirs.
+fn check_same(theirs: &Restrictions) -> Result<()> {
+    match theirs.difference(&Restrictions::of_this_thread()) {
+        None => Ok(()),
+        Some(name) => Err(Error::new(
+            Kind::NotPermitted,
+            format!(
+                "options.flags: TINE_SPAWN_KILL_ON_PARENT_DEATH: the thread that starts such commands has another {name} than this \
+                 one; with TINE_SPAWN_KILL_TREE this one starts it"
+            ),
+        )),
+    }
 }
 
 /// The environment that the command gets.

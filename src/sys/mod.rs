@@ -28,6 +28,7 @@ pub mod pidfd;
 pub mod pipe;
 pub mod poll;
 pub mod process;
+pub mod restrictions;
 pub mod shared_file;
 pub mod signal;
 pub mod socket;

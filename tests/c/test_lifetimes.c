@@ -611,6 +611,32 @@ TEST(the_thread_that_starts_commands_changes_nothing_about_them) {
     }
 }
 
+static void *give_up_and_spawn(void *unused) {
+    CHECK_INT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
+    tine_process_t *process = NULL;
+    void *data;
+    options.flags = TINE_SPAWN_KILL_ON_PARENT_DEATH;
+    CHECK_STATUS(tine_process_spawn(ARGV("true"), &options, &process), TINE_EPERM);
+    CHECK_MESSAGE("NoNewPrivs");
+    CHECK(process == NULL);
+    for (int tree = 0; tree < 2; tree++) {
+        options.flags = tree ? TINE_SPAWN_KILL_TREE | TINE_SPAWN_KILL_ON_PARENT_DEATH : 0;
+        CHECK_OK(tine_process_check_output(ARGV("grep", "NoNewPrivs", "/proc/self/status"), &options, NULL, 0, TINE_FOREVER, &data, NULL, NULL));
+        CHECK_TEXT(data, "NoNewPrivs:\t1\n");
+        tine_free(data);
+    }
+    return unused;
+}
+TEST(what_a_thread_gave_up_does_not_come_back_in_its_commands) {
+    pthread_t thread;
+    if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 0) SKIP("this process has given that up already");
+    CHECK_INT(finish(shell("exit 0", TINE_SPAWN_KILL_ON_PARENT_DEATH)), 0);
+    CHECK_INT(pthread_create(&thread, NULL, give_up_and_spawn, NULL), 0);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    CHECK_INT(finish(shell("exit 0", TINE_SPAWN_KILL_ON_PARENT_DEATH)), 0);
+}
+
 static void *spawn_some(void *flags) {
     for (int i = 0; i < 5; i++) CHECK_INT(finish(shell("exit 3", (uint32_t)(uintptr_t)flags)), 3);
     return NULL;
