@@ -173,7 +173,7 @@ fn hold(pid: i32, exit_pipe: Option<(OwnedFd, OwnedFd)>) -> std::result::Result<
 }
 
 /// The library's own threads stand still at a fork, and need not be feared.
-fn tell_threads(what: &str) {
+pub(super) fn tell_threads(what: &str) {
     if !log::is_on() {
         return;
     }

@@ -8,8 +8,9 @@
 //! Where a control group can be made, the tree lives in one as well: its kill is one act of the kernel, which no fork outruns and which
 //! asks nobody's permission. Without one, what changed its user cannot be killed by a supervisor that is not root.
 //!
-//! The supervisor is a forked copy that touches nothing of the host's: it has no descriptor but its own, all its signals are blocked,
-//! and it tells by a socket how the command ended. It survives the host, because the command may.
+//! The supervisor is a forked copy that touches nothing of the host's but the allocator, which glibc's fork repairs: it has no
+//! descriptor but its own, all its signals are blocked, and it tells by a socket how the command ended. It survives the host, because
+//! the command may.
 #![forbid(unsafe_code)]
 
 use std::ffi::CStr;
@@ -54,6 +55,7 @@ pub(super) struct Tree {
 /// Starts the command of `plan` below a supervisor; answers that, under the command's name.
 pub(super) fn start(name: &CStr, plan: &mut Plan, ends_with_host: bool) -> Result<Arc<Child>> {
     check()?;
+    start::tell_threads(&format!("command \"{}\"", name.to_string_lossy()));
     plan.mask = Some(Mask::current());
     let peak_before = process::own_peak_rss();
     // Who has a copy of it keeps the supervisor from noticing that the host is gone.

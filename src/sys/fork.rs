@@ -4,7 +4,8 @@
 //! In a child of a program with threads, locks that another thread held at that moment stay held for ever: whoever takes one hangs.
 //! That is no unsoundness, it is a promise to keep: the child's side of a call runs only what its branch does. The library's own
 //! branches touch nothing but the calling thread's memory, [`super::per_process`] state and system calls until the user's function
-//! runs; what that may do is in the README.
+//! runs; what that may do is in the README. The supervisor of a tree, which starts a command of its own, also allocates: glibc's `fork`
+//! leaves the child an allocator that nobody holds.
 
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};

@@ -188,10 +188,12 @@ TEST(the_log_tells_of_threads) {
     CHECK_INT(count, 2);
     use_command(); /* a command is no copy */
     CHECK_INT(count, 2);
+    use_tree(); /* but its supervisor is */
+    CHECK_INT(count, 3);
     tell(ends[1], 'e');
     CHECK_INT(pthread_join(thread, NULL), 0);
     while (atoi(field_of(getpid(), "Threads:")) > 2) sched_yield(); /* who was joined may not be gone yet */
     use_function(); /* the library's own thread does not count */
-    CHECK_INT(count, 2);
+    CHECK_INT(count, 3);
     tine_set_log(NULL, NULL);
 }
