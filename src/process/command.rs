@@ -77,7 +77,7 @@ pub fn spawn(command: &Command) -> Result<Process> {
 
 /// Runs a command to its end; its exit code, or minus the signal. When the time runs out it is killed and reaped.
 pub fn call(command: &Command, timeout: Timeout) -> Result<i32> {
-    let deadline = Deadline::new(timeout);
+    let deadline = Deadline::from_now(timeout);
     if command.stdio.contains(&Stdio::Pipe) {
         return Err(Error::invalid("options: TINE_STDIO_PIPE needs somebody at its other end, and this call only waits"));
     }

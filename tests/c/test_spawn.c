@@ -1111,6 +1111,25 @@ TEST(stop_reaches_what_outlived_a_leader_that_was_joined) {
     CHECK_INT(kill(descendant, SIGKILL), 0);
 }
 
+static void *read_late(void *path) {
+    poll(NULL, 0, 360);
+    return (void *)(intptr_t)open(path, O_RDONLY | O_CLOEXEC);
+}
+TEST(the_time_of_a_call_contains_the_start) {
+    char path[64] = "/tmp/tine_test_call_XXXXXX";
+    tine_spawn_options_t options = defaults;
+    pthread_t thread;
+    CHECK(mkdtemp(path) != NULL);
+    char *const folder_end = path + strlen(path);
+    strcpy(folder_end, "/fifo");
+    CHECK_INT(mkfifo(path, 0600), 0);
+    CHECK_INT(pthread_create(&thread, NULL, read_late, path), 0);
+    options.stdout_mode = TINE_STDIO_PATH, options.stdout_path = path; /* nothing starts before somebody reads */
+    CHECK_STATUS(tine_process_call(SH("sleep 0.3"), &options, 350, NULL), TINE_ETIMEDOUT);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    unlink(path), *folder_end = 0, rmdir(path);
+}
+
 TEST(call_runs_a_command_to_its_end) {
     tine_spawn_options_t options = defaults;
     int32_t code = -1000;
