@@ -186,7 +186,7 @@ impl Nursery {
     /// All of the nursery's life. Runs in the copy, with all signals blocked.
     pub fn run(mut self) -> ! {
         match self.signals {
-            Some(_) => signal::set_child_default(),
+            Some(_) => signal::set_default(signal::CHILD),
             None => signal::set_all_default(),
         }
         process::lead_new_group();

@@ -13,7 +13,7 @@ use super::role::{self, Role};
 use crate::sys::fd::Known;
 use crate::sys::per_process::PerProcess;
 use crate::sys::signal::Blocked;
-use crate::sys::{Deadline, exit, fork, interrupt, pidfd, poll, process, stdio};
+use crate::sys::{Deadline, exit, fork, interrupt, poll, process, stdio};
 use crate::timeout::Timeout;
 
 /// The code of a child whose function panicked, and of one that a foreign exception came out of.
@@ -107,13 +107,8 @@ struct Parent {
 }
 
 impl Parent {
-    /// The kernel gives an orphan another parent before it tells anybody that the old one has ended.
     fn is_alive(&self) -> bool {
-        match process::parent_pid() {
-            // The parent is outside of this process's pid namespace.
-            0 => self.fd < 0 || !pidfd::has_ended(&self.fd),
-            parent => parent == self.pid,
-        }
+        process::parent_lives(self.pid, self.fd)
     }
 
     /// Ends this process when the host has ended. It does not matter which thread of the host started it.

@@ -300,7 +300,7 @@ impl Supervisor {
                     break;
                 }
             }
-            if host.is_some_and(|host| process::parent_pid() != host) {
+            if host.is_some_and(|host| !process::parent_lives(host, host_fd)) {
                 (host, host_fd, socket) = (None, -1, -1);
                 if ends_with_host {
                     break;

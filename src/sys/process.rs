@@ -15,6 +15,16 @@ pub fn parent_pid() -> i32 {
     unsafe { libc::getppid() }
 }
 
+/// Whether the process `parent` that made this one still lives; `pidfd`: its descriptor, or -1. The kernel gives an orphan another
+/// parent before it tells anybody that the old one has ended.
+pub fn parent_lives(parent: i32, pidfd: i32) -> bool {
+    match parent_pid() {
+        // It is outside of this process's pid namespace.
+        0 => pidfd < 0 || !super::pidfd::has_ended(&pidfd),
+        now => now == parent,
+    }
+}
+
 /// The name of the calling thread (of the process, on its first thread) as ps and top show it; cut off after 15 bytes.
 pub fn set_name(name: &CStr) {
     // SAFETY: a NUL-terminated string.

@@ -47,15 +47,6 @@ impl Kept {
     }
 }
 
-/// SIGCHLD does what it does by default. For children only.
-pub fn set_child_default() {
-    // SAFETY: all zeros is SIG_DFL without flags.
-    unsafe {
-        let default: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(libc::SIGCHLD, &default, std::ptr::null_mut());
-    }
-}
-
 impl Drop for Blocked {
     fn drop(&mut self) {
         set_mask(&self.before);

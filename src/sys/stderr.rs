@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use super::errno::errno;
 use super::fd::owned;
 use super::last_failure;
+use super::signal::PipeSignalHeld;
 use crate::error::Result;
 
 /// A file that everybody who has it appends to. Nobody maps it: it may become shorter.
@@ -31,20 +32,12 @@ pub fn redirect(file: RawFd) -> RawFd {
 
 /// Writes everything, and waits where that takes time. `false`: it cannot be written. No SIGPIPE comes of it.
 pub fn write_all(fd: RawFd, bytes: &[u8]) -> bool {
-    // SAFETY: zeros are valid sets, filled before they are used; no time to wait.
-    unsafe {
-        let (mut pipe, mut before, mut pending): (libc::sigset_t, libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
-        libc::sigemptyset(&mut pipe);
-        libc::sigaddset(&mut pipe, libc::SIGPIPE);
-        libc::sigpending(&mut pending);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut before);
-        let written = write_blocked(fd, bytes);
-        if !written && libc::sigismember(&pending, libc::SIGPIPE) == 0 {
-            libc::sigtimedwait(&pipe, std::ptr::null_mut(), &libc::timespec { tv_sec: 0, tv_nsec: 0 });
-        }
-        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
-        written
+    let held = PipeSignalHeld::new();
+    let written = write_blocked(fd, bytes);
+    if !written && errno() == libc::EPIPE {
+        held.forget();
     }
+    written
 }
 
 fn write_blocked(fd: RawFd, mut bytes: &[u8]) -> bool {

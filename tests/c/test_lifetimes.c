@@ -128,6 +128,14 @@ TEST(a_tree_that_leads_a_group_is_signalled_as_one) {
     CHECK_INT(finish(process), -SIGKILL);
 }
 
+TEST(a_tree_in_a_pid_namespace_of_its_own_knows_that_its_host_lives) {
+    if (unshare(CLONE_NEWPID) != 0) SKIP("only root makes namespaces");
+    tine_process_t *process = shell("exec sleep 100", TINE_SPAWN_KILL_TREE | TINE_SPAWN_KILL_ON_PARENT_DEATH);
+    CHECK_OK(tine_process_signal(process, SIGCONT)); /* looks up */
+    CHECK_OK(tine_process_terminate(process));
+    CHECK_INT(finish(process), -SIGTERM);
+}
+
 TEST(what_a_tree_cannot_start_is_told) {
     const char *argv[] = { "/no/such/program", NULL };
     tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
