@@ -45,9 +45,11 @@ pub(super) struct Child {
     pub(super) pid: i32,
     watch: Watch,
     pub(super) what: What,
-    /// Its handle is gone: reaped as soon as it has ended.
+    /// Its handle is gone: reaped as soon as it has ended. Relaxed: set under the lock of [`CHILDREN`], and `state`'s comes after; who
+    /// reads it too early leaves the child to the next.
     freed: AtomicBool,
-    /// The library ended it, at the caller's wish: a death by signal is its doing.
+    /// The library ended it, at the caller's wish: a death by signal is its doing. Relaxed: set before the signal, and read once the end
+    /// is known, which the kernel puts behind it.
     pub(super) stopping: AtomicBool,
     /// It leads a group that the kernel signals by its leader's number only: below Linux 6.9, or without pidfds.
     group_by_number: bool,

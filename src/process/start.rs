@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::*};
 
 use super::child::{self, Setup};
 use super::children::{self, Child, Watch, What};
@@ -207,11 +207,16 @@ fn name_for(given: Option<&CStr>) -> CString {
     given.map_or_else(|| CString::new(format!("Process-{number}")).unwrap_or_default(), CStr::to_owned)
 }
 
-/// Once per program: a forked child inherits the handler, and it sees to the children of whatever process it runs in.
+/// Once per program, more or less: a forked child inherits the handler, and it sees to the children of whatever process it runs in.
 fn register_exit_rule() -> Result<()> {
     static REGISTERED: AtomicBool = AtomicBool::new(false);
-    if REGISTERED.swap(true, Relaxed) {
+    // SYNC POINT: exit rule (acquire).
+    if REGISTERED.load(Acquire) {
         return Ok(());
     }
-    exit::at_exit(children::at_exit).inspect_err(|_| REGISTERED.store(false, Relaxed))
+    // Two threads may both do it: the second run finds nothing left to do. A `Once` would hang in the child of a fork meanwhile.
+    exit::at_exit(children::at_exit)?;
+    // SYNC POINT: exit rule (release).
+    REGISTERED.store(true, Release);
+    Ok(())
 }

@@ -67,7 +67,8 @@ pub struct Doorbell {
     slot: &'static AtomicI32,
 }
 
-/// The numbers of doorbells, + 1: what a pool's nursery keeps. In a child they are the same.
+/// The numbers of doorbells, + 1: what a pool's nursery keeps. In a child they are the same. Relaxed: nothing is behind a number, and
+/// the nursery, which reads them, got them by fork.
 static DOORBELLS: [AtomicI32; 256] = [const { AtomicI32::new(0) }; 256];
 
 /// Whether `fd` is a doorbell; async-signal-safe.

@@ -27,7 +27,7 @@ pub fn fork() -> Result<Forked> {
     answer(unsafe { libc::fork() })
 }
 
-/// `_Fork` where libc has one (glibc 2.34, musl 1.2.2), else `fork`: no handlers of pthread_atfork run. For processes with one
+/// `_Fork` where libc has one (glibc 2.34), else `fork`: no handlers of pthread_atfork run. For processes with one
 /// thread that libc's `fork` made: there is nothing to repair but the number and the robust list. Neither allocates nor takes a lock
 /// once [`prepare_quiet`] was called in an ancestor.
 pub fn fork_quiet() -> Result<Forked> {
@@ -41,7 +41,7 @@ pub fn fork_quiet() -> Result<Forked> {
     answer(quiet())
 }
 
-/// Null: not looked up yet; [`missing`]: libc has none.
+/// Null: not looked up yet; [`missing`]: libc has none. Relaxed: the code that it points to was there before this program ran.
 static QUIET: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 
 fn missing() -> *mut c_void {

@@ -202,14 +202,16 @@ pub fn own_threads() -> u32 {
 }
 
 fn tell() {
-    CHANGED.fetch_add(1, SeqCst);
+    // SYNC POINT: fork gate (release): behind the change of the gate that it tells of.
+    CHANGED.fetch_add(1, Release);
     futex::wake(&CHANGED, u32::MAX);
 }
 
 /// `false`: the time ran out.
 fn wait_until(deadline: &Deadline, mut condition: impl FnMut(&mut Gate) -> bool) -> bool {
     loop {
-        let seen = CHANGED.load(SeqCst);
+        // SYNC POINT: fork gate (acquire): before the look at the gate, whose lock orders the two.
+        let seen = CHANGED.load(Acquire);
         if GATE.with(&mut condition) {
             return true;
         }

@@ -30,6 +30,7 @@ pub fn supported() -> bool {
 const UNKNOWN: u8 = 0;
 const YES: u8 = 1;
 const NO: u8 = 2;
+/// Relaxed: the answer is all there is, and who comes too early asks again.
 static ANSWER: AtomicU8 = AtomicU8::new(UNKNOWN);
 
 /// For a caller that was refused although [`supported`] said yes: a filter was installed since. From now on it says no.

@@ -465,6 +465,7 @@ fn shares_memory() -> Result<bool> {
 const UNKNOWN: u8 = 0;
 const YES: u8 = 1;
 const NO: u8 = 2;
+/// Relaxed: the answer is all there is, and who comes too early asks again.
 static SHARES: AtomicU8 = AtomicU8::new(UNKNOWN);
 
 fn probe() -> Result<bool> {
