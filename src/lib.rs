@@ -23,6 +23,10 @@
 #[cfg(panic = "abort")]
 compile_error!("tine answers TINE_EPANIC instead of unwinding into its host; with panic = \"abort\" it would take the host down");
 
+// The robust lists of other libcs are laid out otherwise, and nobody but glibc tells an exit handler the code.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+compile_error!("tine needs Linux with glibc");
+
 pub mod error;
 pub mod log;
 mod mutant;

@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 unsafe extern "C" {
     /// atexit with an argument; every libc has it, for C++.
     fn __cxa_atexit(handler: extern "C" fn(*mut c_void), argument: *mut c_void, library: *mut c_void) -> libc::c_int;
-    #[cfg(target_env = "gnu")]
+    /// glibc's: the only one that tells the code.
     fn on_exit(handler: extern "C" fn(libc::c_int, *mut c_void), argument: *mut c_void) -> libc::c_int;
 }
 
@@ -27,21 +27,13 @@ pub fn at_exit(handler: fn()) -> Result<()> {
     }
 }
 
-/// `handler` runs when this process exits and is given the code. `false` where libc cannot do that: only glibc tells the code.
+/// `handler` runs when this process exits and is given the code. `false`: no memory for one more.
 pub fn at_exit_with_code(handler: fn(i32)) -> bool {
-    #[cfg(target_env = "gnu")]
-    {
-        extern "C" fn call(code: libc::c_int, handler: *mut c_void) {
-            // SAFETY: the address of a `fn(i32)`, put there below.
-            let handler = unsafe { std::mem::transmute::<*mut c_void, fn(i32)>(handler) };
-            handler(code);
-        }
-        // SAFETY: as in `at_exit`.
-        unsafe { on_exit(call, handler as *mut c_void) == 0 }
+    extern "C" fn call(code: libc::c_int, handler: *mut c_void) {
+        // SAFETY: the address of a `fn(i32)`, put there below.
+        let handler = unsafe { std::mem::transmute::<*mut c_void, fn(i32)>(handler) };
+        handler(code);
     }
-    #[cfg(not(target_env = "gnu"))]
-    {
-        let _ = handler;
-        false
-    }
+    // SAFETY: as in `at_exit`.
+    unsafe { on_exit(call, handler as *mut c_void) == 0 }
 }

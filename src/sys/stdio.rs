@@ -9,9 +9,9 @@ unsafe extern "C" {
     static stderr: *mut FILE;
     fn ftrylockfile(stream: *mut FILE) -> libc::c_int;
     fn funlockfile(stream: *mut FILE);
-    /// glibc and musl both have it; takes no lock.
+    /// Takes no lock.
     fn __fpurge(stream: *mut FILE);
-    /// glibc and musl both have it; takes no lock.
+    /// Takes no lock.
     fn __fpending(stream: *mut FILE) -> usize;
 }
 
