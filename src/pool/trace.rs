@@ -1,8 +1,8 @@
 //! What the workers of a pool did when, as Trace Event JSON: a file that chrome://tracing and Perfetto open.
 //!
 //! The table notes events under its lock, in memory that holds so many of them; whoever lets go of the lock and finds it full takes them
-//! and writes them to the file. So nothing is lost, the file is always readable (its closing bracket may be missing: readers of
-//! the format accept that), and a pool that nobody traces pays for one look at an empty pointer.
+//! and writes them to the file. So nothing is lost, the file is always readable (its closing bracket may be missing, and its last line
+//! if the host was killed while it wrote it: readers of the format accept that), and a pool that nobody traces pays for one look at an empty pointer.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, HashSet};
