@@ -609,13 +609,10 @@ mod tests {
             let long = write_long(&mut writer, &reader, &[number as u8; 9000]);
             writer.append(Entry { ended: number, ..long }, &[], Some(reader.position())).unwrap();
             // One result after the other, and one is always left.
-            while number > 0 {
-                let (entry, result) = reader.next_entry().unwrap();
-                if entry.has(flag::ENDED) {
-                    assert_eq!(entry.ended, number - 1);
-                    assert_eq!(result.unwrap().as_deref(), Some(&[entry.ended as u8; 9000][..]));
-                    break;
-                }
+            if let Some(before) = number.checked_sub(1) {
+                let (entry, result) =
+                    std::iter::from_fn(|| reader.next_entry()).find(|(entry, _)| entry.has(flag::ENDED)).unwrap();
+                assert_eq!((entry.ended, result.unwrap().as_deref()), (before, Some(&[before as u8; 9000][..])));
             }
         }
         assert!(writer.room.end() <= MAPPED_UNITS + 3, "{:?}", writer.room);
