@@ -254,7 +254,8 @@ template <typename T> inline T init() {
 #define TINE_REASON_CANCELED 4
 
 /**
- * The library ended it: it used more memory than it may.
+ * The library ended it: it used more memory than it may. Also where a SIGKILL came from elsewhere (the kernel is out of memory) when
+ * it did.
  */
 #define TINE_REASON_MEMORY 5
 
@@ -707,9 +708,11 @@ typedef struct tine_pool_options_t {
      */
     size_t max_pending;
     /**
-     * Private memory of one worker: what it has beyond what it shares with this process's copy. While it runs a task that is looked
-     * at every 50 ms; above the limit it is killed, and its task ends as TINE_EWORKERDIED with TINE_REASON_MEMORY. What it maps
-     * for writing is limited to twice that and 256 MiB: allocations beyond fail. 0 = no limit.
+     * Private memory of one worker: what it has beyond what it shares with this process's copy, and beyond its task's argument and
+     * the results of a chunk of tine_pool_map(). While it runs a task that is looked at every 50 ms, or less often where that takes
+     * long; above the limit it is killed, and its task ends as TINE_EWORKERDIED with TINE_REASON_MEMORY. In between only RLIMIT_DATA
+     * holds: what it maps for writing is limited to twice that and 256 MiB, and allocations beyond fail. No control group is made
+     * for it. 0 = no limit.
      */
     uint64_t memory_limit_bytes;
     /**

@@ -104,9 +104,11 @@ pub struct tine_pool_options_t {
     pub inherit_fd_count: usize,
     /// Tasks submitted and not ended; 0 = 65,536; up to 16,777,216.
     pub max_pending: usize,
-    /// Private memory of one worker: what it has beyond what it shares with this process's copy. While it runs a task that is looked
-    /// at every 50 ms; above the limit it is killed, and its task ends as TINE_EWORKERDIED with TINE_REASON_MEMORY. What it maps
-    /// for writing is limited to twice that and 256 MiB: allocations beyond fail. 0 = no limit.
+    /// Private memory of one worker: what it has beyond what it shares with this process's copy, and beyond its task's argument and
+    /// the results of a chunk of tine_pool_map(). While it runs a task that is looked at every 50 ms, or less often where that takes
+    /// long; above the limit it is killed, and its task ends as TINE_EWORKERDIED with TINE_REASON_MEMORY. In between only RLIMIT_DATA
+    /// holds: what it maps for writing is limited to twice that and 256 MiB, and allocations beyond fail. No control group is made
+    /// for it. 0 = no limit.
     pub memory_limit_bytes: u64,
     /// 0 = tine_cpu_count(); up to 1,024.
     pub workers: u32,

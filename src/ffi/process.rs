@@ -185,7 +185,8 @@ pub const TINE_REASON_SIGNAL: u32 = 2;
 pub const TINE_REASON_TIMEOUT: u32 = 3;
 /// The library ended it: its task was canceled.
 pub const TINE_REASON_CANCELED: u32 = 4;
-/// The library ended it: it used more memory than it may.
+/// The library ended it: it used more memory than it may. Also where a SIGKILL came from elsewhere (the kernel is out of memory) when
+/// it did.
 pub const TINE_REASON_MEMORY: u32 = 5;
 /// The library ended it: it had stopped itself.
 pub const TINE_REASON_STOPPED: u32 = 6;

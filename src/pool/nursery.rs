@@ -17,7 +17,7 @@ use super::memory::Duties;
 use super::message::{self, Message, Received};
 use super::roll::{self, Roll, stage, step};
 use super::stderr;
-use super::task::{Code, Limits};
+use super::task::{Code, Limits, flags};
 use super::worker;
 use crate::process::Reason;
 use crate::shm::Words;
@@ -542,9 +542,10 @@ impl Supervisor<'_> {
         let ordered = child
             .killed
             .filter(|_| matches!(ending, Ending::Signaled { signal, .. } if signal == signal::KILL || signal == signal::TERM));
-        // It was faster than who looks, or could not get more.
+        // It was faster than who looks, and the kernel than both. All other signals are its own: the peak counts every file that it read.
         let above = usage.peak_rss_bytes.saturating_sub(self.inherited_rss) > self.nursery.memory_limit;
-        let greedy = self.nursery.memory_limit != 0 && above && matches!(ending, Ending::Signaled { .. });
+        let killed = matches!(ending, Ending::Signaled { signal: signal::KILL, .. });
+        let greedy = self.nursery.memory_limit != 0 && above && killed;
         let ordered = ordered.or(greedy.then_some(Reason::Memory));
         child.pid = 0;
         child.life = child.life.wrapping_add(1);
@@ -747,12 +748,22 @@ impl Supervisor<'_> {
             let (Some((lap, _)), Some(duty)) = (self.lap(place).filter(|_| pid != 0), self.nursery.duties.get(place)) else {
                 continue;
             };
+            let limit = self.nursery.memory_limit.saturating_add(self.lent_to(lap.task.slot));
             // A task that has just ended is lucky; the next one of that worker is not.
-            if os::memory_above(pid, self.nursery.memory_limit) && duty::condemn(self.w, duty, &lap) {
+            if os::memory_above(pid, limit) && duty::condemn(self.w, duty, &lap) {
                 self.kill(place, Reason::Memory);
             }
         }
         self.look_again = began + LOOK_AT_MEMORY_NS.max((now() - began) * PAUSES_PER_LOOK);
+    }
+
+    /// Bytes of files that a worker alone maps for a task, and that are not its own memory: a long argument, a chunk's results.
+    fn lent_to(&self, slot: u32) -> u64 {
+        let Some(record) = self.nursery.board.tasks.records.get(slot as usize) else { return 0 };
+        let unmapped = self.w.load(&record.flags, Relaxed) & flags::UNMAPPED != 0;
+        let argument = if unmapped { self.w.load64(&record.argument_len, Relaxed) } else { 0 };
+        let items = Some(self.w.load(&record.items, Relaxed)).filter(|&items| items > 1).unwrap_or(0);
+        argument.saturating_add(self.w.load64(&record.result_size, Relaxed).saturating_mul(items.into()))
     }
 
     fn kill(&mut self, place: usize, why: Reason) {

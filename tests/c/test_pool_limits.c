@@ -371,6 +371,59 @@ TEST(the_memory_of_the_host_is_nobodys_until_it_is_written) {
     end_pool(pool);
 }
 
+/* What the pool lends a task is not the task's. */
+static int32_t read_and_reply(const void *arg, size_t len, tine_task_t *task) {
+    static const char much[12 * MIB];
+    const volatile char *bytes = arg;
+    for (size_t i = 0; i < len; i += 4096) if (bytes[i] != 0) return 1;
+    const tine_status_t status = tine_task_reply(task, much, sizeof much);
+    count_up(&shared->started);
+    await(&shared->gate, 1);
+    return status == TINE_OK ? 0 : 2;
+}
+TEST(arguments_and_results_are_nobodys_memory) {
+    const size_t length = 40 * MIB;
+    tine_pool_options_t options = TINE_POOL_OPTIONS_INIT;
+    if (under_valgrind()) SKIP("valgrind has memory of its own");
+    share();
+    options.workers = 1, options.memory_limit_bytes = 16 * MIB;
+    tine_pool_t *pool = pool_with(&options);
+    void *bytes = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    tine_async_t *async = submit(pool, read_and_reply, bytes, length);
+    await(&shared->started, 1);
+    CHECK_STATUS(tine_async_wait(async, 150), TINE_ETIMEDOUT); /* looked at some times by now */
+    set(&shared->gate, 1);
+    CHECK_STATUS(end_of(async), TINE_OK);
+    char *results = malloc(2 * 12 * MIB); /* of two items in one piece */
+    CHECK_OK(tine_pool_map(pool, read_and_reply, bytes, MIB, 2, 2, results, 12 * MIB, TINE_FOREVER, NULL));
+    CHECK_INT(stats_of(pool).worker_deaths, 0);
+    free(results), munmap(bytes, length);
+    end_pool(pool);
+}
+
+/* Files and what others map as well count as resident, and not as the task's. */
+static int32_t read_and_crash(const void *arg, size_t len, tine_task_t *task) {
+    volatile char sum = 0;
+    (void)arg, (void)len, (void)task;
+    for (size_t i = 0; i < 100 * MIB; i += 4096) sum = (char)(sum + of_host[i]);
+    signal(SIGSEGV, SIG_DFL);
+    return raise(SIGSEGV);
+}
+TEST(a_crash_is_no_matter_of_memory) {
+    if (under_valgrind()) SKIP("valgrind has memory of its own");
+    of_host = mmap(NULL, 100 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(of_host != MAP_FAILED);
+    memset(of_host, 1, 100 * MIB);
+    tine_pool_t *pool = pool_of_modest(1);
+    tine_async_t *async = submit(pool, read_and_crash, NULL, 0);
+    CHECK_STATUS(tine_result_status(get(async)), TINE_EWORKERDIED);
+    CHECK_INT(exit_of(get(async)).reason, TINE_REASON_SIGNAL);
+    CHECK_INT(exit_of(get(async)).signal, SIGSEGV);
+    CHECK_INT(stats_of(pool).worker_deaths, 1);
+    tine_async_free(async);
+    end_pool(pool);
+}
+
 static int32_t take_more_than_there_is(const void *arg, size_t len, tine_task_t *task) {
     (void)arg, (void)len;
     const int refused = mmap(NULL, 600 * (size_t)MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED;
