@@ -24,7 +24,7 @@ use crate::sys::wait::Ending;
 use crate::sys::{Deadline, now};
 use crate::timeout::Timeout;
 
-/// Entries that are taken in at a time: who submits does not wait longer for the lock than these take.
+/// Entries of each journal that are taken in at a time: who submits does not wait longer for the lock than these take.
 const BATCH: usize = 64;
 
 impl Host {
@@ -64,12 +64,14 @@ impl Host {
             let mut changed = false;
             for (place, cursor) in cursors.iter_mut().enumerate() {
                 changed |= self.check_life(w, place, cursor);
-                let before = batch.len();
-                while batch.len() - before < BATCH {
-                    let Some((entry, result)) = cursor.reader.next_entry() else { break };
+                while cursor.held < BATCH {
+                    let Some((mut entry, result)) = cursor.reader.next_entry() else { break };
+                    // In its journal it is in order, whatever somebody has written over.
+                    entry.stamp = entry.stamp.max(cursor.latest);
+                    (cursor.latest, cursor.held) = (entry.stamp, cursor.held + 1);
                     batch.push((place as u32, entry, result));
                 }
-                cursor.more = batch.len() - before == BATCH;
+                cursor.more = cursor.held == BATCH;
             }
             if batch.is_empty() && !changed {
                 // That there are no more workers to be had is said when nothing else happens any more.
@@ -82,6 +84,9 @@ impl Host {
             }
             // In the order in which it happened, as far as clocks of several processors can tell.
             batch.sort_by_key(|(_, entry, _)| entry.stamp);
+            // What is later than the last entry of a journal that has more is held back: there may be earlier ones.
+            let until = cursors.iter().filter(|cursor| cursor.more).map(|cursor| cursor.latest).min().unwrap_or(u64::MAX);
+            let in_order = batch.partition_point(|(_, entry, _)| entry.stamp <= until);
             let mut state = self.lock()?;
             for (place, cursor) in cursors.iter().enumerate().filter(|(_, cursor)| cursor.born) {
                 let Some(line) = self.roll.line(place, cursor.life) else { continue };
@@ -94,7 +99,8 @@ impl Host {
                 }
                 state.table.begin_life(place as u32, pid, number);
             }
-            for (place, entry, result) in batch.drain(..) {
+            for (place, entry, result) in batch.drain(..in_order) {
+                cursors[place as usize].held -= 1;
                 state.table.apply(place, &entry, result);
             }
             state.table.advance(w);
@@ -105,7 +111,7 @@ impl Host {
                 if let Some(receipt) = receipt.filter(|receipt| w.load64(&receipt.consumed, Relaxed) != read) {
                     w.store64(&receipt.consumed, read, Release);
                 }
-                if cursor.dead && !cursor.more {
+                if cursor.dead && !cursor.more && cursor.held == 0 {
                     self.retire(w, &mut state, place, cursor);
                 }
             }
@@ -190,7 +196,7 @@ impl Host {
         }
         cursor.reader.finish(w.load(&line.end_unit, Relaxed).into());
         let retired = cursor.life + 1;
-        (cursor.life, cursor.born, cursor.dead) = (cursor.life + 2, false, false);
+        (cursor.life, cursor.born, cursor.dead, cursor.latest) = (cursor.life + 2, false, false, 0);
         w.store64(&receipt.consumed, 0, Relaxed);
         // SYNC POINT: retired (release): who lives here now, or comes next, may use the first units; and the death has been counted.
         w.store(&receipt.retired, retired, Release);

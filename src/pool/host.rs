@@ -82,6 +82,9 @@ pub(super) struct Cursor {
     /// What the last look showed: it is dead, and there is more to read.
     pub(super) dead: bool,
     pub(super) more: bool,
+    /// How many entries were read and not taken in yet, and the stamp of the last one.
+    pub(super) held: usize,
+    pub(super) latest: u64,
     /// If the end of it is wanted; and how much of it is of those who were retired and is still there.
     pub(super) stderr: Option<OwnedFd>,
     pub(super) stderr_end: u64,
@@ -89,7 +92,7 @@ pub(super) struct Cursor {
 
 impl Cursor {
     pub(super) fn new(reader: Reader, stderr: Option<OwnedFd>) -> Cursor {
-        Cursor { reader, life: 1, born: false, dead: false, more: false, stderr, stderr_end: 0 }
+        Cursor { reader, life: 1, born: false, dead: false, more: false, held: 0, latest: 0, stderr, stderr_end: 0 }
     }
 }
 

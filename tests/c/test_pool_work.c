@@ -383,6 +383,54 @@ TEST(callbacks_come_in_the_order_of_completion) {
     end_pool(pool);
 }
 
+/* Also when the host has not looked for a while, and one worker has done much meanwhile: the other ends its only task after all that,
+   and says so before it begins the last one. */
+static int32_t wait_for_two(const void *arg, size_t len, tine_task_t *task) {
+    (void)arg, (void)len, (void)task;
+    await(&shared->started, 2);
+    return 0;
+}
+static int32_t be_the_second(const void *arg, size_t len, tine_task_t *task) {
+    (void)arg, (void)len, (void)task;
+    count_up(&shared->started);
+    await(&shared->inits, 1);
+    return 0;
+}
+static int32_t be_the_last(const void *arg, size_t len, tine_task_t *task) {
+    (void)arg, (void)len, (void)task;
+    set(&shared->inits, 1);
+    return 0;
+}
+static void wait_at_final_gate(const tine_result_t *result, void *unused) {
+    (void)result, (void)unused;
+    count_up(&shared->strays);
+    await(&shared->finals, 1);
+}
+TEST(callbacks_come_in_the_order_of_completion_however_much_waits) {
+    enum { COUNT = 300 };
+    tine_submit_options_t options = TINE_SUBMIT_OPTIONS_INIT;
+    share();
+    tine_pool_t *pool = pool_of(2);
+    options.callback = wait_at_final_gate; /* nobody looks meanwhile */
+    CHECK_OK(tine_pool_submit(pool, do_nothing, NULL, 0, &options, NULL));
+    await(&shared->strays, 1);
+    options.callback = note_order;
+    CHECK_OK(tine_pool_submit(pool, wait_for_two, NULL, 0, &options, NULL));
+    options.user_data = (void *)1;
+    CHECK_OK(tine_pool_submit(pool, wait_at_gate, NULL, 0, &options, NULL));
+    await(&shared->started, 1);
+    for (int i = 0; i < COUNT; i++) CHECK_OK(tine_pool_submit(pool, do_nothing, NULL, 0, &options, NULL));
+    options.user_data = (void *)2;
+    CHECK_OK(tine_pool_submit(pool, be_the_second, NULL, 0, &options, NULL));
+    CHECK_OK(tine_pool_submit(pool, be_the_last, NULL, 0, &options, NULL));
+    set(&shared->gate, 1);
+    await(&shared->inits, 1);
+    set(&shared->finals, 1);
+    end_pool(pool);
+    CHECK_INT(order_told_count, COUNT + 4);
+    for (int i = 0; i < COUNT + 4; i++) CHECK_INT(order_told[i], i <= COUNT ? 1 : i == COUNT + 1 ? 0 : 2);
+}
+
 static pid_t callback_thread;
 static int callbacks_inside;
 static void check_where_it_runs(const tine_result_t *result, void *user_data) {
