@@ -120,6 +120,8 @@ pub struct Host {
     pub(super) nursery_start: Option<u64>,
     pub(super) nursery: Option<PrivateFd>,
     pub(super) bell: PrivateFd,
+    /// The sleep of the delivery thread that the host has already ended.
+    pub(super) rung: AtomicU32,
     /// Threads instead of processes.
     pub(super) crew: Option<Crew>,
     /// Of a pool without a thread: what the host's program waits for.
@@ -291,10 +293,11 @@ impl Host {
         self.readers.lock().map_err(|_| Error::new(Kind::Panic, format!("{}: the library failed in an earlier call", self.name)))
     }
 
-    /// Wakes the delivery thread, if it sleeps.
+    /// Wakes the delivery thread, once each time it sleeps.
     pub(super) fn wake_delivery(&self, w: Thread) {
         w.fence();
-        if w.load(&self.board.tasks.head.delivery, Relaxed) % 2 == 1 {
+        let sleep = w.load(&self.board.tasks.head.delivery, Relaxed);
+        if sleep % 2 == 1 && self.rung.swap(sleep, Relaxed) != sleep {
             fd::ring(self.bell.as_raw_fd());
         }
     }

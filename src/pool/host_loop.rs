@@ -44,7 +44,8 @@ impl Turn<'_> {
         w.fence();
         // What came meanwhile makes the descriptor readable again.
         host.collect()?;
-        self.calm_down()?;
+        // So does what is left: see `Host::lock`.
+        drop(host.lock()?);
         done
     }
 
@@ -52,6 +53,7 @@ impl Turn<'_> {
         let (host, mut count) = (self.host, 0);
         if self.gathering.has_ticked() {
             host.check_up()?;
+            self.calm_down()?;
         } else if host.nursery_is_gone() {
             host.end()?;
         }
@@ -78,7 +80,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Without tasks nobody has to look after them.
+    /// Without tasks nobody has to look after them. Asked when the clock ticks: each task would set and stop it.
     fn calm_down(&self) -> Result<()> {
         let mut state = self.host.lock()?;
         if state.watched && state.table.pending == 0 && state.unsent_end.is_none() {

@@ -372,6 +372,7 @@ impl Pool {
             nursery_start: process::start_time(nursery_pid),
             nursery: nursery_pidfd.map(PrivateFd::new),
             bell: PrivateFd::new(bell),
+            rung: AtomicU32::new(0),
             gathering,
             crew,
             crash_budget: options.crash_budget as usize,
