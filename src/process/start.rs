@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 
@@ -63,7 +63,7 @@ pub fn start(options: Options, body: impl FnOnce() -> i32) -> Result<Process> {
     tell_threads(&format!("process \"{}\"", name.to_string_lossy()));
     let manner = Manner { daemon: options.daemon, detached: options.detached, deaf: false };
     let (child, record) =
-        make(&name, manner, body).map_err(|error| error.context(format_args!("process \"{}\"", name.to_string_lossy())))?;
+        make(&name, manner, &[], body).map_err(|error| error.context(format_args!("process \"{}\"", name.to_string_lossy())))?;
     let process = Process::new(child, Streams::none());
     if options.daemon { watched(process, &record) } else { Ok(process) }
 }
@@ -78,7 +78,8 @@ pub(super) struct Manner {
 }
 
 /// Its failures do not name the process: to whoever started a command that is the command.
-pub(super) fn make(name: &CStr, manner: Manner, body: impl FnOnce() -> i32) -> Result<(Arc<Child>, Record)> {
+/// `needed`: what it keeps of the descriptors that children do not get.
+pub(super) fn make(name: &CStr, manner: Manner, needed: &[RawFd], body: impl FnOnce() -> i32) -> Result<(Arc<Child>, Record)> {
     let own_exit_pipe = role::get().and_then(|role| role.exit_pipe);
     let host_pid = process::pid();
     loop {
@@ -90,8 +91,7 @@ pub(super) fn make(name: &CStr, manner: Manner, body: impl FnOnce() -> i32) -> R
         // The child of a program with threads must not allocate.
         let name_of_child = name.to_owned();
         let gate = fork_gate::close()?;
-        // A supervisor needs some, and closes all.
-        let not_its = if manner.deaf { Vec::new() } else { withheld::all() };
+        let not_its = withheld::all_but(needed);
         stdio::flush_before_fork();
         let blocked = Blocked::all();
         let pid = match fork::fork().map_err(fork_failure)? {

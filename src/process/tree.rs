@@ -61,8 +61,9 @@ pub(super) fn start(name: &CStr, plan: &mut Plan, ends_with_host: bool) -> Resul
     // Who has a copy of it keeps the supervisor from noticing that the host is gone.
     let (own, other) = Withheld::pair(socket::seqpacket_pair)?;
     let socket = other.as_raw_fd();
+    let needed: Vec<_> = plan.descriptors.taken().chain([socket]).collect();
     let manner = Manner { daemon: false, detached: true, deaf: true };
-    let (child, _) = start::make(name, manner, || supervise(socket, plan, ends_with_host))?;
+    let (child, _) = start::make(name, manner, &needed, || supervise(socket, plan, ends_with_host))?;
     drop(other);
     match interrupt::unasked(|| first_word(&own, &child)) {
         Ok(command) => {

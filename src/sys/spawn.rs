@@ -155,6 +155,11 @@ impl Descriptors {
             _ => "stderr".into(),
         }
     }
+
+    /// This process's numbers that it needs.
+    pub fn taken(&self) -> impl Iterator<Item = i32> {
+        self.moves.iter().map(|&(from, _)| from)
+    }
 }
 
 /// A child that is the command now, or was ended on its way there by a signal.

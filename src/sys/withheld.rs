@@ -16,9 +16,9 @@ use crate::error::Result;
 /// All that this process has, by their numbers.
 static LIST: PerProcess<BTreeMap<RawFd, Known>> = PerProcess::new();
 
-/// What a function child that is made now closes. Complete while the gate is closed.
-pub fn all() -> Vec<Known> {
-    LIST.with(|list| list.values().copied().collect())
+/// What a child that is made now closes: all but those whose numbers it needs. Complete while the gate is closed.
+pub fn all_but(needed: &[RawFd]) -> Vec<Known> {
+    LIST.with(|list| list.values().copied().filter(|known| !needed.contains(&known.number())).collect())
 }
 
 /// A descriptor on the list.
@@ -94,9 +94,10 @@ mod tests {
     #[test]
     fn what_is_open_is_listed() {
         let (read, write) = Withheld::pipe().unwrap();
-        let listed = |fd: RawFd| all().iter().any(|known| known.number() == fd);
+        let listed = |fd: RawFd| all_but(&[]).iter().any(|known| known.number() == fd);
         let (reader, writer) = (read.as_raw_fd(), write.as_raw_fd());
         assert!(listed(reader) && listed(writer));
+        assert!(all_but(&[reader]).iter().all(|known| known.number() != reader));
         let given = read.into_owned();
         assert!(given.as_raw_fd() == reader && !listed(reader) && listed(writer));
         drop(write);

@@ -1,6 +1,7 @@
 /* Who ends with whom: commands with their descendants, with the host, and not with the thread that started them.
  * test_lifetimes_no_pidfd.c runs all of this once more where the kernel refuses pidfds. */
 #include <sys/mount.h>
+#include <sys/signalfd.h>
 #include <sys/time.h>
 #include "process_tools.h"
 
@@ -331,6 +332,32 @@ TEST(a_tree_is_killed_although_nobody_takes_its_signals) {
         check_gone(numbers, 3);
         CHECK_INT(finish(process), -SIGKILL);
     }
+}
+
+/* A supervisor waits before it starts its command, and says so. */
+static int is_slow, slow_reached[2], slow_go_on[2];
+int signalfd(int fd, const sigset_t *mask, int flags) {
+    if (is_slow) tell(slow_reached[1], 'r'), hear(slow_go_on[0]);
+    return (int)syscall(SYS_signalfd4, fd, mask, (size_t)8, flags);
+}
+static void *start_a_slow_tree(void *code) {
+    *(int32_t *)code = finish(shell("exit 4", TINE_SPAWN_KILL_TREE));
+    return NULL;
+}
+TEST(a_supervisor_does_not_keep_another_commands_pipe_open) {
+    tine_process_t *process = shell("read line; exit 3", 0);
+    pthread_t thread;
+    int32_t code = 0;
+    make_pipe(slow_reached), make_pipe(slow_go_on);
+    is_slow = 1;
+    CHECK_INT(pthread_create(&thread, NULL, start_a_slow_tree, &code), 0);
+    CHECK_INT(hear(slow_reached[0]), 'r');
+    CHECK_OK(tine_process_close_stdin(process));
+    CHECK_OK(tine_process_join(process, 10000));
+    CHECK_INT(finish(process), 3);
+    tell(slow_go_on[1], 'g');
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    CHECK_INT(code, 4);
 }
 
 /* The control group that a supervisor made; "" if there is none (any more). */

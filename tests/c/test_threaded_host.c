@@ -197,3 +197,37 @@ TEST(the_log_tells_of_threads) {
     CHECK_INT(count, 3);
     tine_set_log(NULL, NULL);
 }
+
+/* ---- A lock of the host's that its handler of a fork takes ---- */
+static pthread_mutex_t host_lock = PTHREAD_MUTEX_INITIALIZER;
+static int locked[2], forking[2];
+static void lock_for_fork(void) {
+    tell(forking[1], 'f');
+    pthread_mutex_lock(&host_lock);
+}
+static void unlock_after_fork(void) { pthread_mutex_unlock(&host_lock); }
+static void *close_under_the_lock(void *process) {
+    pthread_mutex_lock(&host_lock);
+    tell(locked[1], 'l');
+    CHECK_INT(hear(forking[0]), 'f');
+    CHECK_OK(tine_process_close_stdin(process)); /* which no fork sees halfway */
+    pthread_mutex_unlock(&host_lock);
+    return NULL;
+}
+TEST(a_fork_may_wait_for_a_lock_of_a_thread_that_closes_a_pipe) {
+    const char *argv[] = { "cat", NULL };
+    tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
+    tine_process_t *command = NULL, *process = NULL;
+    pthread_t thread;
+    make_pipe(locked), make_pipe(forking);
+    options.stdin_mode = TINE_STDIO_PIPE;
+    CHECK_OK(tine_process_spawn(argv, &options, &command));
+    CHECK_INT(pthread_atfork(lock_for_fork, unlock_after_fork, unlock_after_fork), 0);
+    CHECK_INT(pthread_create(&thread, NULL, close_under_the_lock, command), 0);
+    CHECK_INT(hear(locked[0]), 'l');
+    CHECK_OK(tine_process_start(give_back, (void *)3, NULL, &process));
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    CHECK_OK(tine_process_join(process, TINE_FOREVER));
+    CHECK_OK(tine_process_join(command, TINE_FOREVER));
+    tine_process_free(process), tine_process_free(command);
+}
