@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::record::Record;
 use super::tree::Tree;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sys::fd::PrivateFd;
 use crate::sys::per_process::PerProcess;
 use crate::sys::wait::{self, Ending, Seen, Usage};
@@ -341,15 +341,7 @@ impl Child {
             }
         } else {
             if polite {
-                while let Err(error) = self.send(signal::TERM) {
-                    if error.kind() != Kind::Again {
-                        return Err(error);
-                    }
-                    // A supervisor that takes nothing: once the grace has passed it has to be KILL.
-                    if self.wait(&grace.at_most(LOOK_MS))?.is_some() || grace.passed() {
-                        break;
-                    }
-                }
+                self.ask_to_end(grace)?;
             }
             if self.wait(grace)?.is_none() {
                 self.send(signal::KILL)?;
@@ -360,6 +352,19 @@ impl Child {
         let waited = interrupt::unasked(|| self.wait(&last));
         self.let_group_go();
         waited.map(|end| end.is_some())
+    }
+
+    /// A supervisor that takes no signal is asked until the grace has passed: then it has to be KILL.
+    fn ask_to_end(&self, grace: &Deadline) -> Result<()> {
+        while let Err(error) = self.send(signal::TERM) {
+            if error.kind() != Kind::Again {
+                return Err(error);
+            }
+            if self.wait(&grace.at_most(LOOK_MS))?.is_some() || grace.passed() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// `false`: nobody is in its group any more, or nobody can say whether what has that number is its group.
