@@ -239,7 +239,6 @@ pub struct MapOptions {
 mod tests {
     use std::sync::atomic::AtomicU32;
     use std::thread;
-    use std::time::Duration;
 
     use super::*;
     use crate::pool::task::{Code, Task};
@@ -278,8 +277,6 @@ mod tests {
             assert_eq!(pool.join(Timeout::Millis(20)).unwrap_err().kind(), Kind::TimedOut);
             let host = pool.share();
             let submitter = thread::spawn(move || {
-                // The pool's side sleeps by then, or does not: both are right.
-                thread::sleep(Duration::from_millis(20));
                 host.finish_batch(&batch).unwrap();
                 batch
             });
