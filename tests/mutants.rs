@@ -39,7 +39,7 @@ const CONDEMNING: &str = "pool::exploration::condemning";
 const REPLYING: &str = "pool::exploration::replying";
 
 /// Each mistake, and the explorations of the objects that it breaks.
-const MUTANTS: [(&str, &[&str]); 24] = [
+const MUTANTS: [(&str, &[&str]); 25] = [
     ("release_drops_w", &[LOCK]),
     ("pending_after_cas", &[LOCK]),
     ("leader_not_linked", &[LOCK, SEMAPHORE, TRACKED, CONDITION, BARRIER, QUEUE]),
@@ -64,6 +64,7 @@ const MUTANTS: [(&str, &[&str]); 24] = [
     ("search_not_passed_on", &[TAKING]),
     ("condemned_whatever_runs", &[CONDEMNING]),
     ("result_not_checked", &[REPLYING]),
+    ("unread_room_taken", &[REPLYING]),
 ];
 
 fn main() -> ExitCode {
