@@ -27,7 +27,7 @@ const CHECK_NS: u64 = 900_000_000;
 impl Host {
     /// What becomes readable when the nursery ends.
     pub(super) fn nursery_fd(&self) -> i32 {
-        self.nursery.as_ref().unwrap_or(&self.socket).as_raw_fd()
+        self.nursery.as_ref().map_or(self.socket.as_raw_fd(), AsRawFd::as_raw_fd)
     }
 
     pub(super) fn nursery_is_gone(&self) -> bool {

@@ -26,6 +26,7 @@ use crate::sys::fd::{self, PrivateFd};
 use crate::sys::gathering::Gathering;
 use crate::sys::heap::Filled;
 use crate::sys::thread::{self, Thread};
+use crate::sys::withheld::Withheld;
 use crate::timeout::Timeout;
 
 /// While tasks are pending, or somebody waits, they are looked after once in a while, also when nobody rings.
@@ -115,7 +116,8 @@ pub struct Host {
     pub(super) readers: Mutex<Readers>,
     pub(super) state: Mutex<State>,
     pub(super) trace: Mutex<Option<Writer>>,
-    pub(super) socket: PrivateFd,
+    /// A copy of it would keep the nursery from noticing that this program is gone, or another.
+    pub(super) socket: Withheld,
     pub(super) nursery_pid: i32,
     pub(super) nursery_start: Option<u64>,
     pub(super) nursery: Option<PrivateFd>,

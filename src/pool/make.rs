@@ -33,6 +33,7 @@ use crate::sys::signal::{Blocked, Kept};
 use crate::sys::stderr;
 use crate::sys::thread::{self, Thread};
 use crate::sys::wait;
+use crate::sys::withheld::Withheld;
 use crate::sys::{self, Deadline, cpu, fd, fork_gate, now, pidfd, poll, process, socket, stdio};
 use crate::timeout::Timeout;
 
@@ -367,7 +368,7 @@ impl Pool {
             readers: Mutex::new(Readers { cursors, batch: Vec::new() }),
             state: Mutex::new(State::new(table)),
             trace: Mutex::new(None),
-            socket: PrivateFd::new(host_socket),
+            socket: Withheld::late(host_socket),
             nursery_pid,
             nursery_start: process::start_time(nursery_pid),
             nursery: nursery_pidfd.map(PrivateFd::new),

@@ -1249,24 +1249,36 @@ TEST(a_child_of_the_host_that_outlives_it_does_not_keep_the_pool) {
     CHECK(await_gone(pids[3], 20));
 }
 
+/* Also if a child of its lives on. */
+static int32_t live_until_told(void *told) {
+    const int *ends = told;
+    char none;
+    close(ends[1]);
+    return (int32_t)read(ends[0], &none, 1);
+}
 TEST(a_host_that_execs_takes_its_pool_with_it) {
-    int ends[2];
-    int32_t pids[3];
+    int ends[2], stay[2];
+    int32_t pids[4];
     CHECK_INT(pipe(ends), 0);
+    CHECK_INT(pipe(stay), 0);
     fflush(stdout);
     const pid_t host = fork();
     if (host == 0) {
+        tine_process_t *child = NULL;
         tine_pool_t *pool = new_pool(2);
+        CHECK_OK(tine_process_start(live_until_told, stay, NULL, &child));
         CHECK_OK(tine_pool_worker_pids(pool, pids, 2, NULL));
-        pids[2] = parent_of(pids[0]);
+        pids[2] = parent_of(pids[0]), pids[3] = tine_process_pid(child);
         CHECK_INT(write(ends[1], pids, sizeof pids), sizeof pids);
         execlp("sleep", "sleep", "1000", (char *)NULL);
         _exit(99);
     }
     CHECK_INT(read(ends[0], pids, sizeof pids), sizeof pids);
     for (int i = 0; i < 3; i++) CHECK(await_gone(pids[i], 20));
-    CHECK(!is_gone(host));
+    CHECK(!is_gone(host) && !is_gone(pids[3]));
     kill(host, SIGKILL), waitpid(host, NULL, 0);
+    close(stay[1]);
+    CHECK(await_gone(pids[3], 20));
 }
 
 TEST(an_idle_pool_sleeps) {
