@@ -48,7 +48,7 @@ pub(super) fn noted_unless(usual: impl FnOnce() -> Option<()>, body: impl FnOnce
     if done { TINE_OK } else { unusual(body) }
 }
 
-/// [`noted_unless`] for exports that return a status and nothing else.
+/// As `noted_unless`, for exports that return a status and nothing else.
 #[inline(always)]
 pub(super) fn status_unless(usual: impl FnOnce() -> Option<()>, body: impl FnOnce() -> Result<()>) -> tine_status_t {
     noted_unless(usual, || body().map(|()| Note::None))
