@@ -1,5 +1,5 @@
 /* A parser that crashes on some files, never ends on others and eats memory on a few, run over a directory: each
- * file has a second and 32 MiB, and what goes wrong costs that file and nothing else.
+ * file has three seconds and 32 MiB, and what goes wrong costs that file and nothing else.
  *
  *   32_safely [DIRECTORY]      without one: over some files that it makes
  *
@@ -141,7 +141,7 @@ int main(int argc, char **argv)
     count = folder != NULL ? scandir(folder, &files, is_file, alphasort) : -1;
     asyncs = count >= 0 ? calloc((size_t)count + 1, sizeof(tine_async_t *)) : NULL;
     if (asyncs == NULL) goto out;
-    submit.timeout_ms = 1000;
+    submit.timeout_ms = 3000;
     for (int i = 0; i < count; i++) {
         int length = snprintf(path, sizeof path, "%s/%s", folder, files[i]->d_name);
         if (tine_pool_submit(pool, count_letters, path, (size_t)length + 1, &submit, &asyncs[i]) < 0) goto out;
