@@ -1112,7 +1112,7 @@ TEST(stop_reaches_what_outlived_a_leader_that_was_joined) {
 }
 
 static void *read_late(void *path) {
-    poll(NULL, 0, 360);
+    poll(NULL, 0, 1050);
     return (void *)(intptr_t)open(path, O_RDONLY | O_CLOEXEC);
 }
 TEST(the_time_of_a_call_contains_the_start) {
@@ -1125,7 +1125,7 @@ TEST(the_time_of_a_call_contains_the_start) {
     CHECK_INT(mkfifo(path, 0600), 0);
     CHECK_INT(pthread_create(&thread, NULL, read_late, path), 0);
     options.stdout_mode = TINE_STDIO_PATH, options.stdout_path = path; /* nothing starts before somebody reads */
-    CHECK_STATUS(tine_process_call(SH("sleep 0.3"), &options, 350, NULL), TINE_ETIMEDOUT);
+    CHECK_STATUS(tine_process_call(SH("sleep 0.9"), &options, 1000, NULL), TINE_ETIMEDOUT);
     CHECK_INT(pthread_join(thread, NULL), 0);
     unlink(path), *folder_end = 0, rmdir(path);
 }
