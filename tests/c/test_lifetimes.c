@@ -130,6 +130,7 @@ TEST(a_tree_that_leads_a_group_is_signalled_as_one) {
 }
 
 TEST(a_tree_in_a_pid_namespace_of_its_own_knows_that_its_host_lives) {
+    if (under_asan()) SKIP("it looks for leaks in a process of its own, which the namespace has no room for at the end");
     if (unshare(CLONE_NEWPID) != 0) SKIP("only root makes namespaces");
     tine_process_t *process = shell("exec sleep 100", TINE_SPAWN_KILL_TREE | TINE_SPAWN_KILL_ON_PARENT_DEATH);
     CHECK_OK(tine_process_signal(process, SIGCONT)); /* looks up */
