@@ -642,7 +642,8 @@ TEST(a_queue_that_was_written_over_is_not_attached) {
     snprintf(path, sizeof path, "/proc/self/fd/%d", (int)inside.descriptor);
     const int fd = open(path, O_RDWR | O_CLOEXEC);
     const uint64_t wrong[] = { 0, 1, 1000, 1 << 19, UINT64_C(1) << 32, UINT64_C(1) << 33, UINT64_MAX };
-    for (int field = 0; field < 64; field++)
+    const int step = under_valgrind() ? 4 : 1; /* field 4, which says what is pollable, is among them */
+    for (int field = 0; field < 64; field += step)
         for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
             uint64_t before;
             const off_t at = (off_t)inside.place * 8 + field * 8;

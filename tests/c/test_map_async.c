@@ -174,7 +174,7 @@ TEST(an_item_that_takes_too_long_costs_itself) {
     tine_async_t *async = NULL;
     tine_pool_t *pool = pool_of(2);
     number_items();
-    options.timeout_ms = 40;
+    options.timeout_ms = under_valgrind() ? 1000 : 200;
     CHECK_OK(tine_pool_map_async(pool, hang_at_some, items, sizeof *items, FEW, 20, results, sizeof *results, &options, &async));
     CHECK_STATUS(tine_result_status(get(async)), TINE_ETASKFAILED);
     CHECK_INT(index_of(get(async)), 7);
