@@ -20,16 +20,22 @@
 static char *letters;
 static size_t letter_count, letter_room;
 
-static void add(char letter)
+static void add(char letter, unsigned long long times)
 {
-    if (letter_count == letter_room) {
-        char *grown;
-        size_t room = 2 * letter_room + 4096;
-        while ((grown = realloc(letters, room)) == NULL) poll(NULL, 0, 10);     /* it will not get better */
-        letters = grown;
-        letter_room = room;
+    while (times > 0) {
+        size_t some;
+        if (letter_count == letter_room) {
+            char *grown;
+            size_t room = 2 * letter_room + 4096;
+            while ((grown = realloc(letters, room)) == NULL) poll(NULL, 0, 10);     /* it will not get better */
+            letters = grown;
+            letter_room = room;
+        }
+        some = times < letter_room - letter_count ? (size_t)times : letter_room - letter_count;
+        memset(letters + letter_count, letter, some);
+        letter_count += some;
+        times -= some;
     }
-    letters[letter_count++] = letter;
 }
 
 static const char *parse(const char *text, int depth)
@@ -44,8 +50,8 @@ static const char *parse(const char *text, int depth)
             char *end;
             unsigned long long times = strtoull(text, &end, 10);
             text = end + 2;
-            while (times-- > 0) add(end[1]);
-        } else add(*text++);
+            add(end[1], times);
+        } else add(*text++, 1);
     }
     if (*text == ')' && depth == 0) abort();
     return *text == ')' ? text + 1 : text;
