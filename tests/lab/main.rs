@@ -45,7 +45,7 @@ fn main() {
         }
         return;
     }
-    let limit = clock::scaled(if density == Density::Every { 3600.0 } else { 300.0 });
+    let limit = clock::scaled(if density == Density::Every { 3600.0 } else { 1200.0 });
     confine::run("lab", limit, || run(&arguments, density));
 }
 
