@@ -141,3 +141,40 @@ static inline double futex_ping_pong(long trips, long pause_us) {
     munmap(words, sizeof *words), munmap(spent, sizeof *spent);
     return each;
 }
+
+/* A Python program that says a line of figures at its beginning, and one for each line that it reads. Without python3 it is not there. */
+struct Python {
+    tine_process_t *process = nullptr;
+    FILE *out = nullptr;
+    int figures;
+    Python(const char *program, const std::vector<std::string> &arguments, int figures) : figures(figures) {
+        std::vector<const char *> argv = { "python3", "-c", program };
+        for (const std::string &argument : arguments) argv.push_back(argument.c_str());
+        argv.push_back(nullptr);
+        tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
+        options.stdin_mode = options.stdout_mode = TINE_STDIO_PIPE;
+        int fd = -1;
+        if (tine_process_spawn(argv.data(), &options, &process) < 0) return;
+        TINE(tine_process_take_stdout(process, &fd));
+        out = fdopen(fd, "r");
+        if (answer().empty()) std::fclose(out), out = nullptr;
+    }
+    bool is_there() const { return out != nullptr; }
+    std::vector<double> answer() {
+        std::vector<double> answer(static_cast<size_t>(figures));
+        for (double &figure : answer)
+            if (std::fscanf(out, "%lf", &figure) != 1) return {};
+        return answer;
+    }
+    std::vector<double> ask(const std::string &question) {
+        const std::string line = question + "\n";
+        MUST(write(tine_process_stdin_fd(process), line.data(), line.size()) == ssize_t(line.size()));
+        const std::vector<double> answered = answer();
+        MUST(!answered.empty());
+        return answered;
+    }
+    ~Python() {
+        if (out != nullptr) std::fclose(out);
+        if (process != nullptr) tine_process_stop(process, 1000), tine_process_free(process);
+    }
+};

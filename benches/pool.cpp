@@ -240,42 +240,16 @@ def keep(workers):
 print(0, flush=True)
 for line in sys.stdin: print(eval(line), flush=True)
 )";
-struct Python {
-    tine_process_t *process = nullptr;
-    FILE *out = nullptr;
-    Python() {
-        const char *argv[] = { "python3", "-c", PYTHON, nullptr };
-        tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
-        options.stdin_mode = options.stdout_mode = TINE_STDIO_PIPE;
-        int fd = -1;
-        if (tine_process_spawn(argv, &options, &process) < 0) return;
-        TINE(tine_process_take_stdout(process, &fd));
-        out = fdopen(fd, "r");
-        double hello;
-        if (std::fscanf(out, "%lf", &hello) != 1) std::fclose(out), out = nullptr;
-    }
-    double ask(const std::string &call) {
-        const std::string line = call + "\n";
-        double answer;
-        MUST(write(tine_process_stdin_fd(process), line.data(), line.size()) == ssize_t(line.size()));
-        MUST(std::fscanf(out, "%lf", &answer) == 1);
-        return answer;
-    }
-    ~Python() {
-        if (out != nullptr) std::fclose(out);
-        if (process != nullptr) tine_process_stop(process, 1000), tine_process_free(process);
-    }
-};
-
-static std::unique_ptr<Python> python(new Python);
+static Python python(PYTHON, {}, 1);
+static double ask(const std::string &call) { return python.ask(call)[0]; }
 /* Ours beside both of Python's, by the same call with "Pool" and "Executor" in it. */
 static void beside_python(const std::string &what, const char *unit, const std::string &goal, std::vector<Contestant> contestants,
                           const std::string &function, const std::string &arguments) {
     for (const char *kind : { "Pool", "Executor" }) {
         const std::string call = function + "(" + kind + ", " + arguments + ")";
         const double scale = std::strcmp(unit, "k/s") == 0 ? 1e-3 : 1;
-        if (python->out != nullptr)
-            contestants.push_back({ std::string("Python's ") + (*kind == 'P' ? "Pool" : "ProcessPoolExecutor"), [=] { return python->ask(call) * scale; } });
+        if (python.is_there())
+            contestants.push_back({ std::string("Python's ") + (*kind == 'P' ? "Pool" : "ProcessPoolExecutor"), [=] { return ask(call) * scale; } });
     }
     row(what, unit, goal, contestants);
 }
@@ -290,16 +264,16 @@ static void in_a_host_of(size_t gib) {
     }
     const std::string host = "host of " + text(long(gib)) + " GiB";
     Memory memory(size);
-    if (python->out != nullptr && gib > 0) python->ask("resident(" + text(long(size)) + ")");
+    if (python.is_there() && gib > 0) ask("resident(" + text(long(size)) + ")");
     {
         const Pool one(1);
         std::vector<Contestant> contestants = { { "tine", [&] { return death_to_next(one, gib); } }, { "a fork of this host", fork_of_this_host } };
-        if (python->out != nullptr) contestants.push_back({ "Python's Pool", [] { return python->ask("death()"); } });
+        if (python.is_there()) contestants.push_back({ "Python's Pool", [] { return ask("death()"); } });
         row("from a worker's death to the next task, " + host, "us", "<= 1000 us", contestants);
     }
     if (gib == 0) return;
     std::vector<Contestant> contestants = { { "tine", [] { return start_of(8); } } };
-    if (python->out != nullptr) contestants.push_back({ "Python's Pool", [] { return python->ask("start(Pool, 8)"); } });
+    if (python.is_there()) contestants.push_back({ "Python's Pool", [] { return ask("start(Pool, 8)"); } });
     row("a pool of 8 is made and runs a task, " + host, "us", "", contestants);
     row("the first write to a page after that, " + host, "ns", "", {
         { "beside a pool", [&] { const Pool eight(8); return memory.touch(); } },
@@ -329,11 +303,11 @@ static void an_idle_pool_of(uint32_t workers) {
     print_switches("tine", host);
     close(over[1]), reap(host);
     close(over[0]), close(made[0]), close(made[1]);
-    if (python->out != nullptr) print_switches("Python's Pool", pid_t(python->ask("keep(" + text(workers) + ")")));
+    if (python.is_there()) print_switches("Python's Pool", pid_t(ask("keep(" + text(workers) + ")")));
 }
 
 int main() {
-    std::printf("pools: median of %d rounds%s\n", rounds(), python->out == nullptr ? "; without Python: there is no python3" : "");
+    std::printf("pools: median of %d rounds%s\n", rounds(), !python.is_there() ? "; without Python: there is no python3" : "");
     beside_python("apply, 8 bytes there and back, awake, 1 worker", "us", "<= 3 us", { { "tine", [] { return apply(work(20000), 0); } } }, "apply",
                   text(work(2000)) + ", 0");
     beside_python("apply, asleep, 500 us between", "us", "<= 1.5 x two futexes", { { "tine", [] { return apply(work(2000), 500); } },

@@ -85,34 +85,6 @@ for line in sys.stdin:
     subprocess.run([sys.argv[2]], close_fds=True)
     print((time.monotonic() - start) * 1e6, (used() - before) * 1e6, flush=True)
 )";
-struct Python {
-    tine_process_t *process = nullptr;
-    FILE *out = nullptr;
-    explicit Python(size_t size) {
-        const std::string bytes = std::to_string(size);
-        const char *argv[] = { "python3", "-c", PYTHON, bytes.c_str(), PROGRAM, nullptr };
-        tine_spawn_options_t options = TINE_SPAWN_OPTIONS_INIT;
-        options.stdin_mode = options.stdout_mode = TINE_STDIO_PIPE;
-        int fd = -1;
-        if (tine_process_spawn(argv, &options, &process) < 0) return;
-        TINE(tine_process_take_stdout(process, &fd));
-        out = fdopen(fd, "r");
-        if (answer().wall < 0) std::fclose(out), out = nullptr;
-    }
-    Cost answer() {
-        Cost cost;
-        return std::fscanf(out, "%lf %lf", &cost.wall, &cost.processor) == 2 ? cost : Cost{ -1, -1 };
-    }
-    Cost measure() {
-        MUST(write(tine_process_stdin_fd(process), "\n", 1) == 1);
-        return answer();
-    }
-    ~Python() {
-        if (out != nullptr) std::fclose(out);
-        if (process != nullptr) tine_process_stop(process, 1000), tine_process_free(process);
-    }
-};
-
 struct Starter {
     const char *name;
     std::function<Cost()> measure;
@@ -142,14 +114,18 @@ static double row_with(size_t gib) {
         madvise(memory, size, MADV_NOHUGEPAGE);
         for (size_t at = 0; at < size; at += 4096) memory[at] = 1;
     }
-    Python python(size);
+    Python python(PYTHON, { std::to_string(size), PROGRAM }, 2);
     std::vector<Starter> starters = { starter("tine", by_tine), starter("posix_spawn", by_posix_spawn), starter("fork and exec", by_fork_and_exec) };
 #ifdef HAS_UV
     starters.push_back(starter("libuv", by_libuv));
 #else
     if (gib == 0) std::printf("libuv: skipped, its header is not there\n");
 #endif
-    if (python.out != nullptr) starters.push_back({ "Python's subprocess", [&python] { return python.measure(); }, {}, {} });
+    if (python.is_there())
+        starters.push_back({ "Python's subprocess", [&python] {
+            const std::vector<double> cost = python.ask("");
+            return Cost{ cost[0], cost[1] };
+        }, {}, {} });
     else if (gib == 0) std::printf("Python: skipped, there is no python3\n");
 
     const long turns = std::max(20L, work(500));
